@@ -1,0 +1,472 @@
+"""AnyLoss (arXiv 2405.14745): any metric of the confusion matrix as a differentiable loss.
+
+A steep sigmoid, the amplifier A, pushes probabilities towards 0 and 1. The confusion matrix summed from amplified
+probabilities is then nearly the hard one, yet differentiable, and `1 - metric` can be minimised.
+
+Everything is trained side by side: B folds in the leading dimension and K columns in the last one, a column being one
+loss with one learning rate. Columns and folds never touch each other, so that a column's result is what it would be
+alone. Shapes: x [B, n, d] · y, w [B, n] (w = 1 for a row of the fold, 0 for padding) · z, p, yh [B, n, K].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rankrepro.cell import Cell, Predictions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+# The largest integer for which A(1) < 1 in float64: the gradient of a confident mistake is tiny, never exactly zero.
+STEEP = 73
+CHUNK = 2_000_000  # B * n * K trained at once; bounds memory, changes nothing else
+
+
+# --- the loss --------------------------------------------------------------------------------------------------------
+
+
+def amplify(p: Tensor, steep: float | Tensor = STEEP) -> Tensor:
+    """A(p) = 1 / (1 + exp(-L (p - 1/2)))."""
+    return (steep * (p - 0.5)).sigmoid()
+
+
+class Confusion(NamedTuple):
+    """Four sums [B, K], soft or hard."""
+
+    tn: Tensor
+    fp: Tensor
+    fn: Tensor
+    tp: Tensor
+
+
+def confusion(y: Tensor, yh: Tensor, w: Tensor) -> Confusion:
+    """TP = sum y yh, FP = sum (1 - y) yh, FN = sum y (1 - yh), TN = sum (1 - y)(1 - yh), over the rows with w = 1."""
+    import torch
+
+    classes = torch.stack((w * y, w * (1 - y)), 1)  # [B, 2, n]
+    tp, fp = torch.bmm(classes, yh).unbind(1)
+    positives, negatives = classes.sum(2, keepdim=True).unbind(1)  # [B, 1]
+    return Confusion(negatives - fp, fp, positives - tp, tp)
+
+
+def accuracy(c: Confusion) -> Tensor:
+    return (c.tp + c.tn) / (c.tn + c.fp + c.fn + c.tp)
+
+
+def f_beta(beta: float) -> Callable[[Confusion], Tensor]:
+    b2 = beta * beta
+    return lambda c: (1 + b2) * c.tp / ((1 + b2) * c.tp + b2 * c.fn + c.fp)
+
+
+def g_mean(c: Confusion) -> Tensor:
+    """sqrt(sensitivity * specificity); the floor keeps the root's slope finite where one of them is zero."""
+    return (c.tp / (c.tp + c.fn) * c.tn / (c.tn + c.fp)).clamp_min(1e-30).sqrt()
+
+
+def balanced_accuracy(c: Confusion) -> Tensor:
+    return (c.tp / (c.tp + c.fn) + c.tn / (c.tn + c.fp)) / 2
+
+
+METRICS: Mapping[str, Callable[[Confusion], Tensor]] = {
+    "acc": accuracy,
+    "f1": f_beta(1),
+    "f05": f_beta(0.5),
+    "f2": f_beta(2),
+    "gmean": g_mean,
+    "bacc": balanced_accuracy,
+}
+
+
+# --- what it is compared with ----------------------------------------------------------------------------------------
+
+
+def raised_cosine(p: Tensor, mu: float = 0.5, delta: float = 0.1) -> Tensor:
+    """Score-oriented loss: the distribution function of a random threshold in [mu - delta, mu + delta]."""
+    t = ((p - mu) / delta).clamp(-1, 1)
+    return (1 + t + (math.pi * t).sin() / math.pi) / 2
+
+
+def row_mean(values: Tensor, w: Tensor) -> Tensor:
+    """[B, n, K] -> [B, K], rows weighted by w."""
+    import torch
+
+    return torch.bmm(w[:, None], values)[:, 0] / w.sum(1, keepdim=True)
+
+
+def cross_entropy(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    from torch.nn.functional import softplus
+
+    return row_mean(softplus(z) - y[..., None] * z, w)
+
+
+def weighted_cross_entropy(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    """Both classes weigh the same."""
+    positives, negatives = (w * y).sum(1, keepdim=True), (w * (1 - y)).sum(1, keepdim=True)
+    return cross_entropy(z, y, w * (y / positives + (1 - y) / negatives))
+
+
+def squared_error(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    """Labels -1 and +1, linear output: the sign decides, as for every other loss here."""
+    return row_mean((z - (2 * y - 1)[..., None]).square(), w)
+
+
+# The order of the columns: first the losses made of a metric, then those of the likelihood kind.
+SOFT = ("any", "sol_uniform", "sol_cosine")
+PLAIN = {"bce": cross_entropy, "weighted": weighted_cross_entropy, "mse": squared_error}
+
+
+@dataclass(frozen=True, order=True)
+class Loss:
+    """`kind` of SOFT or PLAIN; `metric` of METRICS and `steep` for a SOFT one."""
+
+    kind: str
+    metric: str = ""
+    steep: float = STEEP
+
+    @property
+    def rank(self) -> int:
+        return (*SOFT, *PLAIN).index(self.kind)
+
+
+def objective(losses: Sequence[Loss]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """(z [B, n, K], y, w) -> one loss a column [B, K]. `losses`: one a column, sorted by `rank`."""
+    import torch
+
+    assert list(losses) == sorted(losses, key=lambda loss: loss.rank)
+    sizes = [sum(loss.kind == kind for loss in losses) for kind in (*SOFT, *PLAIN)]
+    soft = [loss for loss in losses if loss.kind in SOFT]
+    steep = torch.tensor([loss.steep for loss in soft[: sizes[0]]], dtype=torch.float64)
+    own = torch.tensor([[float(loss.metric == m) for m in METRICS] for loss in soft], dtype=torch.float64)
+
+    def of(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
+        amplified, uniform, cosine, *plain = z.split(sizes, 2)
+        out = [f(part, y, w) for f, part in zip(PLAIN.values(), plain, strict=True)]
+        if soft:
+            yh = (amplify(amplified.sigmoid(), steep), uniform.sigmoid(), raised_cosine(cosine.sigmoid()))
+            c = confusion(y, torch.cat(yh, 2), w)
+            metrics = torch.stack([m(c) for m in METRICS.values()], 2)  # [B, K, 6]: a column's own is picked
+            out.insert(0, 1 - (metrics * own).sum(2))
+        return torch.cat(out, 1)
+
+    return of
+
+
+# --- the two models --------------------------------------------------------------------------------------------------
+
+
+def slp_start(folds: int, d: int, columns: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
+    """theta = 0."""
+    import torch
+
+    return [torch.zeros(folds, d, columns, dtype=torch.float64), torch.zeros(folds, 1, columns, dtype=torch.float64)]
+
+
+def slp(p: Sequence[Tensor], x: Tensor, cov: Tensor) -> Tensor:
+    """z = x theta + bias."""
+    import torch
+
+    theta, bias = p
+    return torch.baddbmm(bias, x, theta)
+
+
+def mlp_start(folds: int, d: int, columns: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
+    """He-normal hidden layer, Glorot-uniform output; every fold and column starts from the same draw."""
+    import torch
+
+    w = rng.normal(0, math.sqrt(2 / d), (1, d, hidden, 1))
+    v = rng.uniform(-1, 1, (1, 1, hidden, 1)) * math.sqrt(6 / (hidden + 1))
+    units = (folds, 1, hidden, columns)
+    return [
+        torch.tensor(w).repeat(folds, 1, 1, columns),
+        torch.ones(units, dtype=torch.float64),
+        torch.zeros(units, dtype=torch.float64),
+        torch.tensor(v).repeat(folds, 1, 1, columns),
+        torch.zeros(folds, 1, columns, dtype=torch.float64),
+    ]
+
+
+def mlp(p: Sequence[Tensor], x: Tensor, cov: Tensor) -> Tensor:
+    """Dense -> BatchNorm -> sigmoid -> Dense(1).
+
+    The batch is the whole training fold, whose features are standardised: the mean of x W over it is 0 and its
+    variance is diag(W' cov W), so that BatchNorm is a rescaling of W, the same for training and test rows. A bias
+    before BatchNorm would cancel.
+    """
+    import torch
+
+    w, gamma, beta, v, bias = p
+    folds, d, hidden, columns = w.shape
+    flat = w.flatten(2)  # [B, d, hidden * K]
+    variance = (flat * torch.bmm(cov, flat)).sum(1, keepdim=True)
+    scaled = flat * gamma.flatten(2) * (variance + 1e-3).rsqrt()
+    h = torch.baddbmm(beta.flatten(2), x, scaled).sigmoid().unflatten(2, (hidden, columns))
+    return (h * v).sum(2) + bias
+
+
+MODELS = {"slp": (slp_start, slp), "mlp": (mlp_start, mlp)}
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def gradient_descent(p: Sequence[Tensor], grads: Callable[[], Sequence[Tensor]], rate: Tensor, steps: int) -> None:
+    import torch
+
+    for _ in range(steps):
+        for a, g in zip(p, grads(), strict=True):
+            with torch.no_grad():
+                a -= rate.view(len(rate), *[1] * (a.dim() - 2), -1) * g
+
+
+def adam(p: Sequence[Tensor], grads: Callable[[], Sequence[Tensor]], rate: Tensor, steps: int) -> None:
+    import torch
+
+    m, s = ([torch.zeros_like(a) for a in p] for _ in range(2))
+    for t in range(1, steps + 1):
+        for i, g in enumerate(grads()):
+            with torch.no_grad():
+                m[i] += 0.1 * (g - m[i])
+                s[i] += 0.001 * (g * g - s[i])
+                step = m[i] / (1 - 0.9**t) / ((s[i] / (1 - 0.999**t)).sqrt() + 1e-7)
+                p[i].sub_(rate.view(len(rate), *[1] * (step.dim() - 2), -1) * step)
+
+
+OPTIMISERS = {"gradient_descent": gradient_descent, "adam": adam}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Training and evaluation rows of one fold, as numpy: fit_x [n, d], fit_y [n], eval_x [m, d]."""
+
+    fit_x: np.ndarray
+    fit_y: np.ndarray
+    eval_x: np.ndarray
+
+
+def train(
+    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace, seed: int
+) -> list[Tensor]:
+    """Train every loss on every part from the same start, full batch; `rate` is [B, K].
+
+    Returns the scores z [m, K] of each part's evaluation rows.
+    """
+    import numpy as np
+
+    order = sorted(range(len(losses)), key=lambda i: losses[i].rank)
+    back = np.argsort(order)
+    rows = max(len(part.fit_y) for part in parts)
+    size = max(1, CHUNK // (rows * len(losses)))
+    out: list[Tensor] = []
+    for i in range(0, len(parts), size):
+        scores = _train(
+            model, parts[i : i + size], [losses[k] for k in order], rate[i : i + size, order], params, seed
+        )
+        out += [z[:, back] for z in scores]
+    return out
+
+
+def _train(
+    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace, seed: int
+) -> list[Tensor]:
+    import numpy as np
+    import torch
+
+    standard = [standardise(part.fit_x, part.eval_x) for part in parts]
+    rows, d = max(len(x) for x, _ in standard), standard[0][0].shape[1]
+    x = torch.zeros(len(parts), rows, d, dtype=torch.float64)
+    y, w = (torch.zeros(len(parts), rows, dtype=torch.float64) for _ in range(2))
+    for b, part in enumerate(parts):
+        n = len(part.fit_y)
+        x[b, :n], y[b, :n], w[b, :n] = torch.tensor(standard[b][0]), torch.tensor(part.fit_y), 1
+    cov = torch.bmm(x.transpose(1, 2), x) / w.sum(1)[:, None, None]
+
+    start, score = MODELS[model]
+    p = start(len(parts), d, len(losses), np.random.default_rng(seed), params.hidden)
+    for a in p:
+        a.requires_grad_()
+    of = objective(losses)
+
+    def grads() -> Sequence[Tensor]:
+        return torch.autograd.grad(of(score(p, x, cov), y, w).sum(), p)
+
+    OPTIMISERS[params.optimiser](p, grads, rate, params.steps)
+    with torch.no_grad():
+        return [
+            score([a[b : b + 1] for a in p], torch.tensor(test)[None], cov[b : b + 1])[0]
+            for b, (_, test) in enumerate(standard)
+        ]
+
+
+def standardise(fit: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean 0 and variance 1 on the rows of `fit`; a constant feature becomes 0 there."""
+    mean, sd = fit.mean(0), fit.std(0)
+    sd = sd + (sd < 1e-12)
+    return (fit - mean) / sd, (other - mean) / sd
+
+
+# --- the same search for every arm -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A loss, and the metric that chooses its learning rate (and, if `tuned`, its threshold)."""
+
+    name: str
+    loss: Loss
+    metric: str
+    tuned: bool = False
+
+
+def stratified(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """True for about `share` of each class, at least one row of it."""
+    import numpy as np
+
+    held = np.zeros(len(y), dtype=bool)
+    for label in (0, 1):
+        rows = np.flatnonzero(y == label)
+        held[rng.permutation(rows)[: max(1, round(share * len(rows)))]] = True
+    return held
+
+
+def smote(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Minority rows interpolated towards one of their k nearest minority rows until the classes are balanced."""
+    import numpy as np
+
+    minority = x[y == 1]
+    wanted = int((y == 0).sum() - len(minority))
+    if wanted <= 0 or len(minority) < 2:
+        return x, y
+    scaled, _ = standardise(x, x)
+    points = scaled[y == 1]
+    distance = ((points[:, None] - points[None]) ** 2).sum(2)
+    np.fill_diagonal(distance, np.inf)
+    near = np.argsort(distance, 1, kind="stable")[:, : min(k, len(minority) - 1)]
+    a = rng.integers(len(minority), size=wanted)
+    b = near[a, rng.integers(near.shape[1], size=wanted)]
+    new = minority[a] + rng.random((wanted, 1)) * (minority[b] - minority[a])
+    return np.concatenate((x, new)), np.concatenate((y, np.ones(wanted, dtype=y.dtype)))
+
+
+def hard_metrics(z: Tensor, y: np.ndarray, threshold: Tensor | float = 0.5) -> Tensor:
+    """Scores [m, K] or [m, K, T] -> the six metrics of the decisions `p > threshold`, in the last dimension."""
+    import torch
+
+    decision = (z.sigmoid() > threshold).double()
+    flat = decision.reshape(1, len(y), -1)
+    truth = torch.tensor(y, dtype=torch.float64)[None]
+    c = confusion(truth, flat, torch.ones_like(truth))
+    return torch.stack([m(c)[0] for m in METRICS.values()], 1).reshape(*decision.shape[1:], len(METRICS))
+
+
+def decide(
+    model: str, folds: Sequence[Any], arms: Sequence[Arm], params: SimpleNamespace, seed: int, grow: bool = False
+) -> dict[str, list[np.ndarray]]:
+    """Arm -> the decisions on each fold's test rows.
+
+    For every arm alike: train at each rate of the grid on a stratified part of the training fold, score the rest of
+    it by the arm's metric, retrain on the whole training fold at the best rate (ties: the first of the grid).
+    A tuned arm takes rate and threshold together (ties: the median threshold). `grow`: over-sample what is trained on.
+    """
+    import numpy as np
+    import torch
+
+    grid = list(params.rates)
+    rngs = [np.random.default_rng([seed, i]) for i in range(len(folds))]
+    held = [stratified(f.train_y, params.validation, rng) for f, rng in zip(folds, rngs, strict=True)]
+    inner = [(f.train_x[~h], f.train_y[~h], f.train_x[h]) for f, h in zip(folds, held, strict=True)]
+    outer = [(f.train_x, f.train_y, f.test_x) for f in folds]
+    if grow:
+        inner = [(*smote(x, y, rng), e) for (x, y, e), rng in zip(inner, rngs, strict=True)]
+        outer = [(*smote(x, y, rng), e) for (x, y, e), rng in zip(outer, rngs, strict=True)]
+
+    losses = sorted({arm.loss for arm in arms})
+    columns = [loss for loss in losses for _ in grid]
+    rates = torch.tensor([grid * len(losses)] * len(folds), dtype=torch.float64)
+    validation = train(model, [Part(*part) for part in inner], columns, rates, params, seed)
+
+    chosen = torch.zeros(len(folds), len(arms), dtype=torch.float64)
+    threshold = torch.full_like(chosen, 0.5)
+    candidates = torch.arange(1, 100, dtype=torch.float64) / 100
+    for b, (f, h) in enumerate(zip(folds, held, strict=True)):
+        plain = hard_metrics(validation[b], f.train_y[h])  # [losses * grid, 6]
+        for j, arm in enumerate(arms):
+            at, m = losses.index(arm.loss) * len(grid), list(METRICS).index(arm.metric)
+            if not arm.tuned:
+                chosen[b, j] = grid[int(plain[at : at + len(grid), m].argmax())]
+                continue
+            z = validation[b][:, at : at + len(grid), None]
+            value = hard_metrics(z.expand(-1, -1, len(candidates)), f.train_y[h], candidates)[..., m]  # [grid, T]
+            best = int(value.max(1).values.argmax())
+            chosen[b, j] = grid[best]
+            threshold[b, j] = candidates[value[best] == value[best].max()].median()
+
+    test = train(model, [Part(*part) for part in outer], [arm.loss for arm in arms], chosen, params, seed)
+    decisions = [(z.sigmoid() > threshold[b]).to(torch.int64).numpy() for b, z in enumerate(test)]
+    return {arm.name: [d[:, j] for d in decisions] for j, arm in enumerate(arms)}
+
+
+# --- the arms --------------------------------------------------------------------------------------------------------
+
+
+def arms_of(params: SimpleNamespace) -> list[Arm]:
+    """Every arm but the over-sampled and the shuffled ones: `<loss>_<metric>`, an L of the sweep at the end."""
+    arms = [Arm(f"any_{m}", Loss("any", m), m) for m in METRICS]
+    arms += [Arm(f"any_{m}_l{s}", Loss("any", m, s), m) for m in params.sweep for s in params.steeps if s != STEEP]
+    arms += [Arm(f"{kind}_{m}", Loss(kind, m), m) for kind in SOFT[1:] for m in METRICS]
+    arms += [Arm(f"{kind}_{m}", Loss(kind), m) for kind in PLAIN for m in METRICS]
+    return arms + [Arm(f"tuned_{m}", Loss("bce"), m, tuned=True) for m in METRICS]
+
+
+def _run(cell: Cell, model: str) -> dict[str, Predictions]:
+    benchmark: Any = cell.benchmark
+    params = cell.params
+
+    def task(units: list[str]) -> dict[str, dict[str, list[int]]]:
+        return {unit: _task(benchmark.tasks[unit], model, params, cell.seed) for unit in units}
+
+    done = cell.map(list(cell.queries), task, batch=1)
+    names = next(iter(done.values()))
+    return {f"{model}_{name}": Predictions({u: done[u][name] for u in done}) for name in names}
+
+
+def _task(task: Any, model: str, params: SimpleNamespace, seed: int) -> dict[str, list[int]]:
+    """Arm -> the decision for each row of the task, made by the fold that tests it."""
+    import numpy as np
+
+    folds = task.folds
+    rng = np.random.default_rng(seed)
+    shuffled = [SimpleNamespace(train_x=f.train_x, train_y=rng.permutation(f.train_y), test_x=f.test_x) for f in folds]
+    placebo = [Arm(f"any_{m}_shuffled", Loss("any", m), m) for m in ("f1", "bacc")]
+    found = {
+        **decide(model, folds, arms_of(params), params, seed),
+        **decide(model, folds, [Arm(f"smote_{m}", Loss("bce"), m) for m in METRICS], params, seed, grow=True),
+        **decide(model, shuffled, placebo, params, seed),
+    }
+    rows = np.concatenate([f.rows for f in folds])
+    order = np.argsort(rows)
+    return {name: np.concatenate(parts)[order].tolist() for name, parts in found.items()}
+
+
+def slp_arms(cell: Cell) -> dict[str, Predictions]:
+    """Logistic regression (one linear layer) under every loss; variants `slp_<arm>`."""
+    return _run(cell, "slp")
+
+
+def mlp_arms(cell: Cell) -> dict[str, Predictions]:
+    """The paper's two-unit network under every loss; variants `mlp_<arm>`."""
+    return _run(cell, "mlp")
+
+
+def constant(cell: Cell) -> dict[str, Predictions]:
+    """No model: one answer for every row. The floors of all six metrics."""
+    benchmark: Any = cell.benchmark
+    rows = {unit: sum(len(f.rows) for f in benchmark.tasks[unit].folds) for unit in cell.queries}
+    return {
+        "all_negative": Predictions({u: [0] * n for u, n in rows.items()}),
+        "all_positive": Predictions({u: [1] * n for u, n in rows.items()}),
+    }

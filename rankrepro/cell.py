@@ -1,0 +1,259 @@
+"""The cell contract: what a method sees, and what it may return.
+
+A method is a function `fn(cell) -> Output | dict[str, Output]`; the dictionary's keys are the variants its card lists.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from rankrepro.benchmarks.base import Benchmark, Document
+from rankrepro.errors import OutputError
+
+DECIMALS = 5  # scores are rounded before ranking so that float noise does not reorder
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Output:
+    """`values`: unit -> the result of that unit, ready for JSON."""
+
+    values: Mapping[str, Any]
+    type: ClassVar[str] = "output"
+
+    def checked(self, cell: Cell) -> Output:
+        """This output in canonical form, or an OutputError."""
+        return self
+
+
+@dataclass(frozen=True)
+class Ranking(Output):
+    """query id -> document id -> score, for exactly the candidates given."""
+
+    values: Mapping[str, Mapping[str, float]]
+    type: ClassVar[str] = "ranking"
+
+    def checked(self, cell: Cell) -> Ranking:
+        if set(self.values) != set(cell.queries):
+            raise OutputError(f"{cell.name}: ranked {len(self.values)} queries, {len(cell.queries)} were given")
+        for q, scores in self.values.items():
+            if set(scores) != set(cell.candidates[q]):
+                changed = sorted(set(scores) ^ set(cell.candidates[q]))[:3]
+                raise OutputError(f"{cell.name}: query {q}: the candidate set changed (e.g. {', '.join(changed)})")
+        return Ranking(_ranked(cell, self.values))
+
+
+@dataclass(frozen=True)
+class Retrieval(Output):
+    """query id -> document id -> score, the top k of the corpus."""
+
+    values: Mapping[str, Mapping[str, float]]
+    type: ClassVar[str] = "retrieval"
+
+    def checked(self, cell: Cell) -> Retrieval:
+        if set(self.values) != set(cell.queries):
+            raise OutputError(f"{cell.name}: answered {len(self.values)} queries, {len(cell.queries)} were given")
+        for q, scores in self.values.items():
+            foreign = [d for d in scores if d not in cell.benchmark.corpus]
+            if foreign:
+                raise OutputError(f"{cell.name}: query {q}: '{foreign[0]}' is not a document of {cell.benchmark.id}")
+        return Retrieval(_ranked(cell, self.values))
+
+
+@dataclass(frozen=True)
+class Predictions(Output):
+    """unit -> list of predictions (a fold's test rows, for instance)."""
+
+    values: Mapping[str, Sequence[float]]
+    type: ClassVar[str] = "predictions"
+
+
+@dataclass(frozen=True)
+class Likelihoods(Output):
+    """block -> (negative log-likelihood in nats, number of tokens)."""
+
+    values: Mapping[str, tuple[float, int]]
+    type: ClassVar[str] = "likelihoods"
+
+
+@dataclass(frozen=True)
+class Text(Output):
+    """unit -> string."""
+
+    values: Mapping[str, str]
+    type: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Facts(Output):
+    """name -> number, e.g. the bytes of an optimiser's state; per unit where the name is a unit id."""
+
+    values: Mapping[str, float]
+    type: ClassVar[str] = "facts"
+
+    def checked(self, cell: Cell) -> Facts:
+        bad = [k for k, v in self.values.items() if not math.isfinite(v)]
+        if bad:
+            raise OutputError(f"{cell.name}: fact '{bad[0]}' is not a finite number")
+        return self
+
+
+@dataclass(frozen=True)
+class Trajectory(Output):
+    """step -> anything above, e.g. a training curve."""
+
+    type: ClassVar[str] = "trajectory"
+
+
+OUTPUTS: dict[str, type[Output]] = {
+    c.type: c for c in (Ranking, Retrieval, Predictions, Likelihoods, Text, Facts, Trajectory)
+}
+
+
+def _ranked(cell: Cell, values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Scores rounded, best first, ties broken by document id."""
+    out: dict[str, dict[str, float]] = {}
+    for q in cell.queries:
+        scores = {d: round(float(s), DECIMALS) + 0.0 for d, s in values[q].items()}
+        if not scores:
+            raise OutputError(f"{cell.name}: query {q} has no scored document")
+        if not all(map(math.isfinite, scores.values())):
+            raise OutputError(f"{cell.name}: query {q} has a score that is not a finite number")
+        out[q] = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+    return out
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Meter:
+    """Cost per unit (seconds, input_tokens, generated_tokens, forward_passes) and per cell (wall, cpu, peak memory)."""
+
+    units: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def add(self, unit: str, **amounts: float) -> None:
+        for name, amount in amounts.items():
+            self.units[unit][name] += amount
+
+    @contextmanager
+    def timed(self, units: Sequence[str]) -> Iterator[None]:
+        """Spread the wall seconds of the block evenly over `units`."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        for unit in units:
+            self.add(unit, seconds=seconds / len(units))
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Wall and CPU seconds of the block, added to the cell's."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.wall += time.perf_counter() - wall
+            self.cpu += time.process_time() - cpu
+
+    def record(self) -> dict[str, Any]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        units = {u: {k: round(v, 6) for k, v in sorted(c.items())} for u, c in sorted(self.units.items())}
+        return {"wall_s": round(self.wall, 3), "cpu_s": round(self.cpu, 3), "peak_bytes": peak, "units": units}
+
+
+# --- the cell --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cell:
+    """One arm on one benchmark with one seed, as its method sees it.
+
+    queries     query id -> text, the queries of this cell in a fixed order
+    candidates  query id -> document ids in the order the re-ranker is given them (empty for retrieval arms)
+    decoys      query id -> the text of another query of this cell (placebos)
+    params      the arm's parameters as attributes
+    models      name -> loaded model (rankrepro.models)
+    inputs      name -> Output of a stage or arm this cell builds on
+    """
+
+    name: str
+    benchmark: Benchmark
+    queries: Mapping[str, str]
+    candidates: Mapping[str, Sequence[str]]
+    params: SimpleNamespace
+    seed: int = 0
+    models: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    decoys: Mapping[str, str] = field(default_factory=dict)
+    meter: Meter = field(default_factory=Meter)
+    shards: Path | None = None  # where `map` keeps finished batches until the cell is stored
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+    def document(self, doc_id: str) -> Document:
+        return self.benchmark.corpus[doc_id]
+
+    def map(
+        self, units: Sequence[str], fn: Callable[[list[str]], Mapping[str, Any]], batch: int = 1, part: str = "units"
+    ) -> dict[str, Any]:
+        """Apply `fn` to `units` in batches; `fn` returns unit -> JSON value. Returns all of them, unit -> value.
+
+        Batches are cut from `units` as given (sort by length before), timed, reported as progress, and appended to a
+        shard file as they finish, so that a killed cell resumes at the first unfinished batch with the same result.
+        A cell that maps twice names each `part`.
+        """
+        done: dict[str, Any] = {}
+        file = self.shards / f"{part}.jsonl" if self.shards else None
+        if file and file.exists():
+            done = self._resume(file)
+        for start in range(0, len(units), batch):
+            todo = list(units[start : start + batch])
+            if all(u in done for u in todo):
+                continue
+            with self.meter.timed(todo):
+                result = {u: value for u, value in fn(todo).items()}
+            if set(result) != set(todo):
+                raise OutputError(f"{self.name}: a batch of {len(todo)} units came back with {len(result)}")
+            # through JSON, so that a resumed and an undisturbed run see the same values
+            line = json.dumps({"values": result, "cost": {u: dict(self.meter.units[u]) for u in todo}})
+            done.update(json.loads(line)["values"])
+            if file:
+                with file.open("a", encoding="utf-8") as f:
+                    f.write(line + "\n")
+                    f.flush()
+                    os.fsync(f.fileno())
+            self.progress(len(done), len(units))
+        return done
+
+    def _resume(self, file: Path) -> dict[str, Any]:
+        """Values and cost of whole batches in `file`; a torn last line is cut off."""
+        done: dict[str, Any] = {}
+        good = 0
+        with file.open("rb") as f:
+            for line in f:
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break
+                if not line.endswith(b"\n"):
+                    break
+                good += len(line)
+                done.update(row["values"])
+                for unit, cost in row["cost"].items():
+                    self.meter.add(unit, **cost)
+        os.truncate(file, good)
+        return done

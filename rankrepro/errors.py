@@ -1,0 +1,60 @@
+"""Typed errors. Each message says what is wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RankReproError(Exception):
+    """Base of every error a user can cause or mend."""
+
+
+class ConfigError(RankReproError):
+    """A configuration, scale file or card that cannot be used."""
+
+
+class UnknownName(ConfigError):
+    """A key, scale, paper, arm, benchmark or measure that does not exist."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
+        options = sorted(known)
+        near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(options) or 'none'}"
+        super().__init__(f"{where + ': ' if where else ''}unknown {kind} '{name}'; {hint}")
+
+
+class ArtifactError(RankReproError):
+    """An artifact that cannot be fetched, verified or unpacked."""
+
+
+class ChecksumMismatch(ArtifactError):
+    """Bytes that are not the ones the project pins."""
+
+
+class DiskBudgetError(ArtifactError):
+    """Too little free disk for what is about to be written."""
+
+
+class BenchmarkError(RankReproError):
+    """A benchmark that cannot be built, loaded or judged."""
+
+
+class OutputError(RankReproError):
+    """A cell returned something that cannot be ranked or judged."""
+
+
+class RunFileError(RankReproError):
+    """A truncated, malformed or foreign run file."""
+
+
+class StoreError(RankReproError):
+    """A results folder that cannot be read or written."""
+
+
+class LockedError(RankReproError):
+    """Another run holds this results folder."""
+
+
+class ClaimError(ConfigError):
+    """A claim whose expression cannot be evaluated."""

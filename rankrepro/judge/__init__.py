@@ -1,0 +1,1 @@
+"""The judge: measures of outputs against truth, statistics, and the verdict of each claim."""

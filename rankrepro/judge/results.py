@@ -1,0 +1,267 @@
+"""From stored cells and truth to results.json and units.json. The only reader of truth."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rankrepro import benchmarks
+from rankrepro.benchmarks.base import Benchmark, Truth
+from rankrepro.cards import ROOT, Card, load_cards, qualify
+from rankrepro.cell import OUTPUTS, Output, Retrieval
+from rankrepro.errors import BenchmarkError
+from rankrepro.judge import measures
+from rankrepro.judge.claims import judge_claims
+from rankrepro.judge.statistics import Sample, bootstrap, interval
+from rankrepro.plan import Plan, make_plan
+from rankrepro.runs import write_run
+from rankrepro.store import Store, digest_of
+
+REGISTERED = ("arms", "stages", "benchmarks", "split", "scales", "claims", "timings")
+
+
+def write_results(paper: str, scale: str, folder: Path) -> None:
+    """Judge `paper` from the store under `folder` (results/<scale>) and write `judged/<paper>/`."""
+    cards = load_cards()
+    judge = Judge(cards, make_plan(cards, scale, [paper]), folder)
+    results, units = judge.paper(cards[paper])
+    judge.write_runs(paper)
+    target = folder / "judged" / paper
+    target.mkdir(parents=True, exist_ok=True)
+    for name, value in (("units", units), ("results", results)):
+        temporary = target / f"{name}.tmp"
+        temporary.write_text(json.dumps(clean(value), indent=1, ensure_ascii=False, allow_nan=False))
+        temporary.rename(target / f"{name}.json")
+
+
+class Judge:
+    """Reads outputs and truth once, computes measures per unit once, and answers every table and claim from those."""
+
+    def __init__(self, cards: Mapping[str, Card], plan: Plan, folder: Path) -> None:
+        self.cards, self.plan, self.folder = cards, plan, folder
+        self.store = Store(folder / "store")
+        self._outputs: dict[str, dict[str, Any]] = {}
+        self._truths: dict[str, Any] = {}
+        self._tags: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._values: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+
+    # --- per unit ---
+
+    def truth(self, benchmark: str) -> Any:
+        if benchmark not in self._truths:
+            truth = benchmarks.load_truth(self.folder / "benchmarks" / benchmark)
+            if isinstance(truth, Truth) and not any(g > 0 for q in truth.qrels.values() for g in q.values()):
+                raise BenchmarkError(f"{benchmark}: no query has a relevant document; rebuild the benchmark")
+            self._truths[benchmark] = truth
+        return self._truths[benchmark]
+
+    def output(self, digest: str, variant: str) -> Output:
+        if digest not in self._outputs:
+            self._outputs[digest] = self.store.output(digest)
+        stored = self._outputs[digest][variant]
+        return OUTPUTS[stored["type"]](stored["values"])
+
+    def values(self, row: str, benchmark: str, measure: str) -> dict[str, list[float]]:
+        """Unit -> the measure for each seed. KeyError where the row was not run on this benchmark."""
+        key = (row, benchmark, measure)
+        if key not in self._values:
+            cells = self.plan.rows[row][benchmark]
+            per_seed = [measures.per_unit(measure, self.output(d, v), self.truth(benchmark)) for _, d, v in cells]
+            self._values[key] = {u: [s[u] for s in per_seed] for u in per_seed[0]}
+        return self._values[key]
+
+    def lookup(self, row: str, benchmark: str, measure: str) -> tuple[dict[str, list[float]], Mapping[str, str]]:
+        return self.values(row, benchmark, measure), self.truth(benchmark).clusters
+
+    def tagged(self, benchmark: str, tag: str) -> set[str]:
+        """Units of a benchmark that carry a tag."""
+        if benchmark not in self._tags:
+            loaded = benchmarks.load(self.folder / "benchmarks" / benchmark, benchmark)
+            queries = loaded.queries.values() if isinstance(loaded, Benchmark) else ()
+            self._tags[benchmark] = {q.id: q.tags for q in queries}
+        return {u for u, tags in self._tags[benchmark].items() if tag in tags}
+
+    def write_runs(self, paper: str) -> None:
+        """First-stage runs of a paper's own arms as TREC files: `runs/<benchmark>/<row>-<digest>.trec`."""
+        for row in (r for r in self.plan.rows if r.startswith(f"{paper}.")):
+            for benchmark, cells in self.plan.rows[row].items():
+                _, digest, variant = cells[0]
+                output = self.output(digest, variant)
+                if isinstance(output, Retrieval):
+                    write_run(self.folder / "runs" / benchmark, row, digest, output.values)
+
+    # --- tables ---
+
+    def table(self, card: Card, table: Mapping[str, Any]) -> dict[str, Any]:
+        rows = []
+        for arm in (qualify(card, a) for a in table["arms"]):
+            for benchmark in self.plan.benchmarks[card.key]:
+                for measure in table["measures"]:
+                    if benchmark in self.plan.rows.get(arm, {}) and self._applies(arm, benchmark, measure):
+                        rows.append(self.row(arm, benchmark, measure))
+        return {"name": table["name"], "measures": table["measures"], "rows": [r for r in rows if r["n"]]}
+
+    def _applies(self, arm: str, benchmark: str, measure: str) -> bool:
+        _, digest, variant = self.plan.rows[arm][benchmark][0]
+        return measures.applies(measure, self.output(digest, variant))
+
+    def row(self, arm: str, benchmark: str, measure: str) -> dict[str, Any]:
+        values = self.values(arm, benchmark, measure)
+        cells = self.plan.rows[arm][benchmark]
+        units = sorted(values)
+        array = np.array([values[u] for u in units], dtype=float).T
+        clusters = self.truth(benchmark).clusters
+        estimate = bootstrap(Sample(units, [clusters[u] for u in units], {"v": array}), lambda m: m["v"], n_boot=2000)
+        split = self.plan.nodes[cells[0][1]].spec["queries"]["split"]
+        return {
+            "arm": arm,
+            "benchmark": benchmark,
+            "split": split[0] if len(split) == 1 else "non-validation",
+            "measure": measure,
+            "value": float(array.mean()),
+            "ci": list(interval(estimate)),
+            "n": len(units),
+            "clusters": estimate.n_clusters,
+            "seeds": len(cells),
+            "seed_sd": float(array.mean(axis=1).std(ddof=1)) if len(cells) > 1 else None,
+            "cost": self.cost([d for _, d, _ in cells]),
+        }
+
+    def cost(self, digests: Iterable[str]) -> dict[str, float]:
+        """Mean cost per unit over units and seeds, and the peak memory of the process that ran the cell."""
+        costs = [self.store.cost(d) for d in digests]
+        units = [u for c in costs for u in c["units"].values()]
+        names = {"seconds": "seconds_per_unit"} | {
+            n: n for n in ("input_tokens", "generated_tokens", "forward_passes")
+        }
+        found = {out: float(np.mean([u.get(n, 0.0) for u in units])) if units else 0.0 for n, out in names.items()}
+        if not units:
+            found["seconds_per_unit"] = float(np.mean([c["wall_s"] for c in costs]))
+        return found | {"peak_bytes": max(c["peak_bytes"] for c in costs)}
+
+    # --- timings ---
+
+    def timing(self, name: str, digest: str, seed: int = 0) -> dict[str, Any]:
+        """Ratio of total seconds a / b with its interval over units, and the same for A against itself."""
+        seconds = self.store.output(digest)
+        units = sorted(seconds["a"])
+
+        def ratio(over: str, under: str) -> tuple[float, tuple[float, float]]:
+            values = {t: np.array([[seconds[t][u] for u in units]]) for t in {over, under}}
+            estimate = bootstrap(Sample(units, units, values), lambda m: m[over] / m[under], seed=seed)
+            return estimate.effect, interval(estimate)
+
+        effect, ci = ratio("a", "b")
+        _, aa = ratio("a", "aa")
+        sound = aa[0] <= 1 <= aa[1]
+        mean = {side: float(np.mean(list(seconds[side].values()))) for side in ("a", "b")}
+        return {"name": name, "ratio": effect, "ci": list(ci), "aa": list(aa), "sound": sound, "n": len(units)} | {
+            f"seconds_{side}": value for side, value in mean.items()
+        }
+
+    # --- a paper ---
+
+    def paper(self, card: Card) -> tuple[dict[str, Any], dict[str, Any]]:
+        plan = self.plan
+        timings = [self.timing(name, digest) for name, digest in plan.timings.get(card.key, {}).items()]
+        claims = judge_claims(
+            card.claims,
+            self.lookup,
+            card=card.key,
+            benchmarks=plan.benchmarks[card.key],
+            verdicts=plan.scale["verdicts"],
+            tagged=self.tagged,
+            timings={t["name"]: t for t in timings},
+        )
+        page = {
+            "tables": [self.table(card, t) for t in card.data.get("tables", [])],
+            "claims": claims,
+            "timings": timings,
+            "reported": card.data.get("reported", []),
+        }
+        digests = plan.paper_nodes[card.key]
+        results = {
+            "schema": 1,
+            "scale": plan.scale["scale"],
+            "commit": git("rev-parse", "HEAD"),
+            "claims_commit": claims_commit(card),
+            "digests": digests,
+            "papers": {card.key: page},
+            "totals": self.totals(digests),
+        }
+        units = [
+            {"arm": row, "benchmark": b, "measure": m, "values": values} for (row, b, m), values in self._values.items()
+        ]
+        return results, {"schema": 1, "paper": card.key, "rows": units}
+
+    def totals(self, digests: list[str]) -> dict[str, float]:
+        costs = [self.store.cost(d) for d in digests]
+        cell_wall = union([(c["started"], c["ended"]) for c in costs])
+        session = self.folder / "session.json"
+        wall = time.time() - json.loads(session.read_text())["started"] if session.exists() else 0.0
+        return {
+            "wall_s": round(max(wall, cell_wall), 3),
+            "cell_wall_s": round(cell_wall, 3),
+            "compute_s": round(sum(c["cpu_s"] for c in costs), 3),
+            "cores": os.cpu_count() or 1,
+        }
+
+
+def union(intervals: Iterable[tuple[float, float]]) -> float:
+    """Seconds covered by at least one interval."""
+    total, end = 0.0, -math.inf
+    for start, stop in sorted(intervals):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
+
+
+def clean(value: Any) -> Any:
+    """JSON without NaN or infinity: they become null."""
+    if isinstance(value, Mapping):
+        return {k: clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+# --- registration ----------------------------------------------------------------------------------------------------
+
+
+def registration(data: Mapping[str, Any]) -> str:
+    """Hash of what must stand before the first desk run: claims, arms, stages, splits, benchmarks, timings."""
+    return digest_of({k: data.get(k) for k in REGISTERED})
+
+
+def claims_commit(card: Card) -> str | None:
+    """The commit since which the card's registered part stands as it does now; None if it is not committed."""
+    path = card.file.relative_to(ROOT).as_posix() if card.file.is_relative_to(ROOT) else None
+    if not path:
+        return None
+    now, found = registration(card.data), None
+    for commit in (git("log", "--format=%H", "--", path) or "").split():
+        text = git("show", f"{commit}:{path}")
+        if text is None or registration(yaml.safe_load(text)) != now:
+            break
+        found = commit
+    return found
+
+
+def git(*args: str) -> str | None:
+    """Output of a git command in the project, None where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

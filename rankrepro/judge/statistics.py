@@ -1,0 +1,367 @@
+"""One engine for every claim: resample clusters and seeds, re-evaluate an expression of means, read off interval and p.
+
+Two levels are crossed: every seed saw every unit. A draw resamples the clusters of each benchmark and, where a term has
+several seeds, the seeds, both with replacement; the mean of a term weighs its units by the multiplicity of their cluster.
+
+The percentile interval of a bootstrap is too short for few clusters: its spread is that of a variance divided by G, and
+it uses the normal quantile. Hesterberg (2015, "What teachers should know about the bootstrap", section 4.2) therefore
+reads it at an expanded percentile, Phi(-sqrt(n / (n - 1)) * t_{n-1}), so that it is as wide as a t interval. Here
+
+    percentile = Phi(-f * t_df)     f = max(1, se / sd(draws))
+
+- `se` is the delete-one jackknife: over clusters per benchmark and over seeds, variances added. For the mean of
+  unclustered units se / sd(draws) is sqrt(n / (n - 1)), so that f is Hesterberg's factor; for clusters of unequal size
+  the jackknife (MacKinnon, Nielsen and Webb 2023: CV3) is the more careful one.
+- `df` is Satterthwaite's, V^2 / sum(V_k^2 / df_k) over the components k: G_eff - 1 for the clusters of a benchmark, with
+  G_eff = (sum n_c)^2 / sum n_c^2 and at least 2, and S - 1 for S seeds.
+- Beyond the outermost `TAIL` draws a percentile is noise: the quantile is continued linearly in normal deviates.
+
+The p-value inverts the same interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from rankrepro.errors import BenchmarkError
+
+Array = NDArray[np.float64]
+Expression = Callable[[Mapping[Any, Array]], Array]
+
+DRAWS = 5000
+TAIL = 25  # draws beyond a quantile that is still read off the draws themselves
+BLOCK = 4_000_000  # cells of a weight matrix held at once (32 MB)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A term that is no mean over units (a pooled AUC): `value(seed, unit indices with repetition)`, for `seeds` seeds."""
+
+    seeds: int
+    value: Callable[[int, NDArray[np.intp]], float]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One benchmark: unit ids, the cluster label of each, and term -> values [seeds, units] (or a Pooled term)."""
+
+    units: Sequence[str]
+    clusters: Sequence[str]
+    values: Mapping[Hashable, Array | Pooled]
+
+    def __post_init__(self) -> None:
+        n = len(self.units)
+        if n == 0 or len(self.clusters) != n:
+            raise BenchmarkError(f"a sample of {n} units has {len(self.clusters)} cluster labels; it needs one per unit")
+        for term, v in self.values.items():
+            if not isinstance(v, Pooled) and (v.ndim != 2 or v.shape[1] != n):
+                raise BenchmarkError(f"values of '{term}' have shape {v.shape}; expected [seeds, {n} units]")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An effect, its bootstrap draws, and what expands them.
+
+    effect           the expression on the data as they are (for several samples the mean over them)
+    draws            [n_boot]
+    unit_variance    variance of the effect that more units would reduce (clusters)
+    seed_variance    variance that only more seeds would reduce
+    df               degrees of freedom of the sum of both
+    """
+
+    effect: float
+    draws: Array
+    n_units: int
+    n_clusters: int
+    n_seeds: int
+    unit_variance: float
+    seed_variance: float
+    df: float
+
+    @property
+    def se(self) -> float:
+        return math.sqrt(self.unit_variance + self.seed_variance)
+
+    @property
+    def expansion(self) -> float:
+        """The factor f of the module's formula."""
+        sd = float(np.std(self.draws))
+        return max(1.0, self.se / sd) if sd > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share of units: exact binomial for independent units, Korn-Graubard (1998) for clustered ones.
+
+    n_effective is the number of independent units with the same precision.
+    """
+
+    effect: float
+    n_units: int
+    n_clusters: int
+    n_seeds: int
+    n_effective: float
+
+
+# --- the bootstrap ---------------------------------------------------------------------------------------------------
+
+
+def bootstrap(
+    samples: Sample | Sequence[Sample], expr: Expression, n_boot: int = DRAWS, seed: int | Sequence[int] = 0
+) -> Estimate:
+    """Effect of `expr` (term -> means [draws] in, values [draws] out) with its draws; several samples: mean of effects.
+
+    Samples resample their clusters independently. Terms with the same number of seeds resample them together, by
+    position, in all samples: this is valid whether or not runs with one seed have something in common (one checkpoint
+    judged on two benchmarks), whereas independent resampling would only be valid if they have nothing in common.
+    """
+    given = [samples] if isinstance(samples, Sample) else list(samples)
+    groups = [_Clusters(s) for s in given]
+    rng = np.random.default_rng(seed)
+    seeds = sorted({_seeds(v) for s in given for v in s.values.values()} - {1})
+    ones = {s: np.ones((1, s)) for s in seeds}
+
+    def total(weights: Sequence[Array], seed_weights: Mapping[int, Array]) -> Array:
+        return np.mean([expr(g.means(w, seed_weights)) for g, w in zip(groups, weights, strict=True)], axis=0)
+
+    flat = [np.ones((1, g.n)) for g in groups]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = float(total(flat, ones)[0])
+        draws = np.empty(n_boot)
+        for rows in _blocks(n_boot, sum(g.n for g in groups)):
+            size = rows.stop - rows.start
+            drawn = {s: _multiplicities(rng, size, s) for s in seeds}
+            draws[rows] = total([_multiplicities(rng, size, g.n) for g in groups], drawn)
+        per_cluster = [_cluster_variance(g, expr, ones) / len(groups) ** 2 for g in groups]
+        per_seed = {s: _jackknife(total(flat, {**ones, s: 1 - np.eye(s)}), effect) for s in seeds}
+
+    parts = [(v, g.effective - 1) for v, g in zip(per_cluster, groups, strict=True)]
+    parts += [(v, s - 1.0) for s, v in per_seed.items()]
+    return Estimate(
+        effect=effect,
+        draws=draws,
+        n_units=sum(len(s.units) for s in given),
+        n_clusters=sum(g.n for g in groups),
+        n_seeds=max([1, *seeds]),
+        unit_variance=sum(per_cluster),
+        seed_variance=sum(per_seed.values()),
+        df=_satterthwaite(parts),
+    )
+
+
+class _Clusters:
+    """A sample summed by cluster, so that a draw is one product of matrices."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.values = sample.values
+        _, self.of = np.unique(np.asarray(sample.clusters, dtype=str), return_inverse=True)
+        self.sizes: Array = np.bincount(self.of).astype(float)
+        self.n = len(self.sizes)
+        self.effective = max(2.0, float(self.sizes.sum() ** 2 / (self.sizes**2).sum()))
+        self.sums = {
+            t: np.stack([np.bincount(self.of, row, self.n) for row in v])
+            for t, v in sample.values.items()
+            if not isinstance(v, Pooled)
+        }
+
+    def means(self, weights: Array, seed_weights: Mapping[int, Array]) -> dict[Hashable, Array]:
+        """Term -> mean [draws], from cluster multiplicities [draws, clusters] and those of seeds [draws or 1, seeds]."""
+        units = weights @ self.sizes
+        means: dict[Hashable, Array] = {}
+        for term, v in self.values.items():
+            n_seeds = _seeds(v)
+            by_seed = seed_weights.get(n_seeds, np.ones((1, 1)))
+            per_seed = self._pooled(v, weights) if isinstance(v, Pooled) else weights @ self.sums[term].T / units[:, None]
+            means[term] = (per_seed * by_seed).sum(axis=1) / by_seed.sum(axis=1)
+        return means
+
+    def _pooled(self, term: Pooled, weights: Array) -> Array:
+        """[draws, seeds], one evaluation each: the slow path."""
+        members = np.arange(len(self.of))
+        chosen = (np.repeat(members, w.astype(int)[self.of]) for w in weights)
+        return np.array([[term.value(s, i) for s in range(term.seeds)] for i in chosen])
+
+
+def _seeds(values: Array | Pooled) -> int:
+    return values.seeds if isinstance(values, Pooled) else values.shape[0]
+
+
+def _blocks(rows: int, width: int) -> Iterator[slice]:
+    step = max(1, BLOCK // width)
+    return (slice(i, min(i + step, rows)) for i in range(0, rows, step))
+
+
+def _multiplicities(rng: np.random.Generator, rows: int, n: int) -> Array:
+    """How often each of `n` was drawn, in `rows` draws of n with replacement: [rows, n]."""
+    drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+
+
+def _cluster_variance(group: _Clusters, expr: Expression, ones: Mapping[int, Array]) -> float:
+    """Delete-one-cluster jackknife; infinite for one cluster, whose spread is unknown."""
+    n = group.n
+    if n == 1:
+        return math.inf
+    effect = float(expr(group.means(np.ones((1, n)), ones))[0])
+    without = np.empty(n)
+    for rows in _blocks(n, n):
+        weights = np.ones((rows.stop - rows.start, n))
+        weights[np.arange(len(weights)), np.arange(rows.start, rows.stop)] = 0
+        without[rows] = expr(group.means(weights, ones))
+    return _jackknife(without, effect)
+
+
+def _jackknife(without: Array, effect: float) -> float:
+    n = len(without)
+    variance = float((n - 1) / n * ((without - effect) ** 2).sum())
+    return variance if math.isfinite(variance) else math.inf
+
+
+def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances, from (variance, df) of each."""
+    total = sum(v for v, _ in parts)
+    if total == 0 or not math.isfinite(total):
+        return min(df for _, df in parts)
+    return total**2 / sum(v**2 / df for v, df in parts)
+
+
+# --- reading an estimate ---------------------------------------------------------------------------------------------
+
+
+def interval(estimate: Estimate | Proportion, level: float = 0.95) -> tuple[float, float]:
+    """The two-sided interval at `level`; (-inf, inf) where the data cannot tell (one cluster)."""
+    tail = (1 - level) / 2
+    if isinstance(estimate, Proportion):
+        n, x = estimate.n_effective, estimate.effect * estimate.n_effective
+        low = float(stats.beta.ppf(tail, x, n - x + 1)) if x > 0 else 0.0
+        return low, float(stats.beta.isf(tail, x + 1, n - x)) if x < n else 1.0
+    z = float(stats.t.isf(tail, estimate.df)) * estimate.expansion
+    if not (math.isfinite(estimate.effect) and math.isfinite(z) and math.isfinite(estimate.se)):
+        return -math.inf, math.inf
+    return -_upper(-estimate.effect, -estimate.draws, z), _upper(estimate.effect, estimate.draws, z)
+
+
+def p_value(estimate: Estimate | Proportion, null: float = 0.0, direction: int = 1) -> float:
+    """One-sided p of 'effect > null' (direction 1) or 'effect < null' (-1): the interval inverted, never below 1/(n_boot+1).
+
+    For a Proportion the exact binomial tail at n_effective.
+    """
+    if isinstance(estimate, Proportion):
+        n, x = estimate.n_effective, estimate.effect * estimate.n_effective
+        if direction < 0:
+            x, null = n - x, 1 - null
+        return float(stats.beta.cdf(null, x, n - x + 1)) if x > 0 else 1.0
+    if not (math.isfinite(estimate.effect) and math.isfinite(estimate.se)):
+        return 1.0
+    effect, null, draws = direction * estimate.effect, direction * null, direction * estimate.draws
+    draws = np.where(np.isnan(draws), -np.inf, draws)
+    n_boot = len(draws)
+    below = float((draws <= null).sum())
+    if below >= TAIL:
+        z = -float(stats.norm.ppf(below / n_boot))
+    else:
+        edge = np.quantile(draws, TAIL / n_boot)
+        z = float(stats.norm.isf(TAIL / n_boot)) * (effect - null) / (effect - edge) if effect > edge else math.inf
+    return float(max(stats.t.sf(z / estimate.expansion, estimate.df), 1 / (n_boot + 1)))
+
+
+def _upper(effect: float, draws: Array, z: float) -> float:
+    """The quantile of `draws` at `z` > 0 normal deviates, continued linearly beyond the outermost TAIL draws."""
+    draws = np.where(np.isnan(draws), np.inf, draws)
+    reach = min(z, float(stats.norm.isf(TAIL / len(draws))))
+    edge = float(np.quantile(draws, stats.norm.cdf(reach)))
+    return effect + (edge - effect) * z / reach if z > reach else edge
+
+
+def proportion(indicator: Array, clusters: Sequence[str], seeds: int = 1) -> Proportion:
+    """The share of units whose `indicator` is 1.
+
+    n_effective = p (1 - p) / V with V the cluster jackknife variance (times (G - 1) / G), at most n; where all units
+    agree V says nothing, and the number of clusters of effective size, G_eff, is used.
+    """
+    group = _Clusters(Sample(clusters, clusters, {"x": np.asarray(indicator, dtype=float)[None, :]}))
+    n, p = len(clusters), float(np.mean(indicator))
+    effective = float(group.sizes.sum() ** 2 / (group.sizes**2).sum())
+    variance = _cluster_variance(group, lambda m: m["x"], {}) * (group.n - 1) / group.n if group.n > 1 else 0.0
+    if variance > 0:
+        # few clusters: Korn and Graubard's adjustment of degrees of freedom, 1 for independent units
+        t_units, t_clusters = stats.t.isf(0.025, n - 1), stats.t.isf(0.025, max(1.0, effective - 1))
+        effective = min(p * (1 - p) / variance * float(t_units / t_clusters) ** 2, float(n))
+    return Proportion(p, n, group.n, seeds, effective)
+
+
+# --- around the engine -----------------------------------------------------------------------------------------------
+
+
+def permutation_p(differences: Array, clusters: Sequence[str], seed: int = 0, n_resamples: int = 9999) -> float:
+    """One-sided p of a paired difference > 0 by flipping the signs of cluster sums (exact for up to 13 clusters)."""
+    _, of = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
+    sums = np.bincount(of, differences)
+    if len(sums) < 2:
+        return 1.0
+    rng = np.random.default_rng(seed)
+    test = stats.permutation_test(
+        (sums,),
+        lambda x, axis: x.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=n_resamples,
+        batch=max(1, BLOCK // len(sums)),
+        alternative="greater",
+        rng=rng,
+    )
+    return float(test.pvalue)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given."""
+    adjusted = [1.0] * len(ps)
+    running = 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        running = max(running, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def required_n(
+    sd: float, min_effect: float, alpha: float = 0.05, power: float = 0.8, seed_variance: float = 0.0
+) -> int | None:
+    """Units with which the two-sided interval at 1 - alpha excludes 0 with `power` if the effect is `min_effect`.
+
+    sd: per unit, inflated by clustering (standard error from clusters times sqrt(n)). None: no number of units is
+    enough, because the seeds alone (`seed_variance` of the effect) vary too much.
+    """
+    if min_effect <= 0 or not math.isfinite(sd):
+        return None
+    z = float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power))
+    room = (min_effect / z) ** 2 - seed_variance
+    return max(2, math.ceil(sd**2 / room)) if room > 0 else None
+
+
+def ranx_table(values: Mapping[str, Array], control: str, alpha: float = 0.05) -> dict[str, dict[str, float | str | None]]:
+    """Each arm against `control` by ranx's paired Student test: mean, p, p_holm, and letter 'a' where it is the better.
+
+    values: arm -> one value per unit, the same units in the same order. p is None where two arms are equal everywhere
+    (counted as 1 by Holm). ranx ignores clusters: this is for the table's letters, the claims are judged by `bootstrap`.
+    """
+    from ranx.statistical_tests import paired_student_t_test
+
+    arms = [a for a in values if a != control]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        raw = [float(paired_student_t_test(values[control], values[a], alpha)[0]) for a in arms]
+    adjusted = holm([1.0 if math.isnan(p) else p for p in raw])
+    base = float(np.mean(values[control]))
+    table: dict[str, dict[str, float | str | None]] = {control: {"mean": base, "p": None, "p_holm": None, "letter": None}}
+    for arm, p, p_holm in zip(arms, raw, adjusted, strict=True):
+        mean = float(np.mean(values[arm]))
+        equal = math.isnan(p)
+        letter = "a" if mean > base and p_holm < alpha else None
+        table[arm] = {"mean": mean, "p": None if equal else p, "p_holm": None if equal else p_holm, "letter": letter}
+    return table

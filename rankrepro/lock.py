@@ -1,0 +1,29 @@
+"""One run per results folder: an flock that the kernel frees when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from rankrepro.errors import LockedError
+
+_held: list[int] = []  # file descriptors kept open for the life of the process
+
+
+def hold(folder: Path) -> None:
+    """Take the lock of `folder` for this process, or raise a LockedError that names the holder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 64).decode().strip() or "unknown"
+        os.close(fd)
+        raise LockedError(
+            f"another run (process {holder}) works in {folder}; wait for it, stop it, or choose another folder "
+            "with --config results=FOLDER"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, str(os.getpid()).encode())
+    _held.append(fd)

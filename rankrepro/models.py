@@ -1,0 +1,165 @@
+"""Language models and encoders from artifacts: converted once, then loaded in about a second, without the network."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankrepro.artifacts import Artifact, cache_dir, fetch, install
+from rankrepro.errors import ArtifactError, ConfigError, UnknownName
+
+CONVERTER = 1  # part of a converted model's digest: bump it when `convert` writes other weights or another tokenizer
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model ready to be loaded: its artifact id, kind, folder of safetensors and tokenizer, and digest."""
+
+    id: str
+    kind: str  # causal-lm | encoder
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model in eval mode on `device`. Callers switch gradients off (`torch.inference_mode`) unless they train."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    dtype: str
+    id: str
+
+
+def digest(artifact: Artifact) -> str:
+    """The revision of a model for provenance: the artifact's digest, the path inside, and for GGUF the converter."""
+    entry = _entry(artifact)
+    converter = f"+converter{CONVERTER}" if entry.format == "gguf" else ""
+    return f"{artifact.digest}/{entry.path}{converter}"
+
+
+def spec(artifact: Artifact, cache: Path | None = None) -> ModelSpec:
+    """What `load` needs, fetching and converting the artifact if that has not been done yet."""
+    return ModelSpec(artifact.id, _entry(artifact).kind, prepare(artifact, cache), digest(artifact))
+
+
+def prepare(artifact: Artifact, cache: Path | None = None) -> Path:
+    """The folder of safetensors and tokenizer; a GGUF is converted once, to `cache/models/<id>-<12 of its digest>`."""
+    cache = cache or cache_dir()
+    entry = _entry(artifact)
+    if entry.format == "safetensors":
+        return fetch(artifact, cache) / entry.path
+    short = hashlib.sha256(digest(artifact).encode()).hexdigest()[:12]
+
+    def build(new: Path, scratch: Path) -> None:
+        convert(fetch(artifact, cache) / entry.path, new)
+        (new / "model.json").write_text(json.dumps({"id": artifact.id, "digest": digest(artifact)}))
+
+    return install(
+        cache / "models" / f"{artifact.id}-{short}",
+        lambda folder: (folder / "model.json").exists() and (folder / "model.safetensors").exists(),
+        build,
+        need=8 * artifact.unpacked,  # from about 4.5 bits a weight to 32
+        what=f"{artifact.id}, converted to safetensors",
+    )
+
+
+def convert(gguf: Path, new: Path) -> None:
+    """Write the dequantised float32 weights and the tokenizer of a GGUF file into the folder `new`."""
+    with _quiet():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name, "local_files_only": True}
+        loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        # A model loaded from GGUF counts as quantised and refuses to be saved: move its weights into a fresh one.
+        config = loaded.config
+        del config.quantization_config
+        fresh = type(loaded)(config)
+        fresh.load_state_dict(loaded.state_dict())
+        fresh.generation_config = loaded.generation_config
+        fresh.save_pretrained(new)
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        _mend(tokenizer, gguf)
+        tokenizer.save_pretrained(new)
+
+
+def _mend(tokenizer: Any, gguf: Path) -> None:
+    """Give the tokenizer the pre-tokenizer that the GGUF names; transformers reads them all as GPT-2's.
+
+    SmolLM2 cuts digits off first, so that "\\n\\n1" is the tokens "\\n\\n", "1" and not "\\n", "\\n", "1".
+    """
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+
+
+def load(spec: ModelSpec, threads: int, dtype: str = "float32") -> LoadedModel:
+    """Load model and tokenizer from `spec.folder`, on the GPU if there is one, with attention by SDPA.
+
+    `threads` becomes torch's thread count of the whole process. Raises UnknownName for a dtype outside DTYPES,
+    ArtifactError if weights are missing or unreadable.
+    """
+    if dtype not in DTYPES:
+        raise UnknownName("dtype", dtype, DTYPES)
+    with _quiet():
+        import torch
+        from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+        torch.set_num_threads(threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        auto = AutoModelForCausalLM if spec.kind == "causal-lm" else AutoModel
+        try:
+            model, info = auto.from_pretrained(
+                spec.folder,
+                dtype=getattr(torch, dtype),
+                attn_implementation="sdpa",
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(spec.folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{spec.id}: cannot be loaded: {error}\n  delete {spec.folder} and run again, it will be made anew"
+            ) from error
+    # transformers would fill them with random numbers; an encoder's pooler is not used
+    if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler.")):
+        raise ArtifactError(f"{spec.id}: {spec.folder} lacks the weights {', '.join(missing[:3])}")
+    return LoadedModel(model.to(device).eval(), tokenizer, device, dtype, spec.id)
+
+
+def _entry(artifact: Artifact) -> Any:
+    if artifact.model is None:
+        raise ConfigError(f"artifact '{artifact.id}' is not a model: it has no `model` in config/artifacts.yaml")
+    return artifact.model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no warnings of transformers on the terminal."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        from transformers.utils import logging
+
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()

@@ -1,0 +1,400 @@
+"""Cards x scale -> stages and cells, packed into jobs. Static: nothing is built, loaded or run to make a plan."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rankrepro import artifacts, benchmarks, models
+from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, validate
+from rankrepro.errors import ConfigError, UnknownName
+from rankrepro.store import Store, digest_of
+
+HARNESS = 1  # bump by hand when the harness changes what a cell computes
+METHODS = ROOT / "methods"
+SCALES = ROOT / "config" / "scales"
+DEFAULT_SPLIT = ["train", "test"]  # everything but validation
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage, cell or timing: `spec` says all that determines its result, `digest` is the hash of that."""
+
+    name: str
+    digest: str
+    spec: Mapping[str, Any]
+    seconds: float  # predicted
+    level: int  # 1 + the highest level among its inputs
+
+    @property
+    def benchmark(self) -> str:
+        return self.spec["benchmark"]["id"]
+
+    def needs(self) -> list[str]:
+        """Digests of the nodes this one reads."""
+        spec = self.spec
+        found = [i["digest"] for i in spec["inputs"].values()]
+        if spec["candidates"]:
+            found.append(spec["candidates"]["digest"])
+        if spec["kind"] == "timing":
+            found += [d for side in ("a", "b") for d in _needs_of(spec[side])]
+        return sorted(set(found))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Nodes that one process computes one after the other."""
+
+    id: str
+    nodes: list[Node]
+    needs: list[str]  # job ids
+    benchmarks: list[str]
+    models: list[str]  # artifact ids
+    threads: int  # 0: the whole machine
+    seconds: float
+
+    @property
+    def title(self) -> str:
+        first, rest = self.nodes[0], len(self.nodes) - 1
+        return f"{first.name} on {first.benchmark}" + (f" and {rest} more" if rest else "")
+
+
+@dataclass
+class Plan:
+    scale: Mapping[str, Any]
+    papers: list[str]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    # row id -> benchmark -> [(seed, digest, variant)]
+    rows: dict[str, dict[str, list[tuple[int, str, str]]]] = field(default_factory=dict)
+    timings: dict[str, dict[str, str]] = field(default_factory=dict)  # paper -> timing name -> digest
+    paper_nodes: dict[str, list[str]] = field(default_factory=dict)  # paper -> digests its page is made from
+    benchmarks: dict[str, list[str]] = field(default_factory=dict)  # paper -> benchmark ids
+
+
+def scales() -> list[str]:
+    return sorted(f.stem for f in SCALES.glob("*.yaml"))
+
+
+def load_scale(name: str) -> dict[str, Any]:
+    file = SCALES / f"{name}.yaml"
+    if not file.exists():
+        raise UnknownName("scale", name, scales())
+    data = load_yaml(file)
+    validate(data, "scale", f"config/scales/{name}.yaml")
+    return data
+
+
+def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
+    """The keys of `papers` (`all`, a comma list or a list) that have a method."""
+    if papers == "all":
+        return [k for k, c in cards.items() if c.implemented]
+    keys = papers.split(",") if isinstance(papers, str) else list(papers)
+    for key in keys:
+        if key not in cards:
+            raise UnknownName("paper", key, cards)
+        if not cards[key].implemented:
+            raise ConfigError(f"papers/{key}.yaml: '{key}' has no method yet; `rankrepro papers` shows which have")
+    return keys
+
+
+# --- code closure ----------------------------------------------------------------------------------------------------
+
+
+def closure(module: str, methods: Path = METHODS) -> list[Path]:
+    """The file of `methods/<module>.py` and of every module under methods/ that it imports, however far."""
+    todo, files = [methods / f"{module}.py"], []
+    while todo:
+        file = todo.pop()
+        if file in files:
+            continue
+        files.append(file)
+        todo += _imports(file, methods)
+    return sorted(files)
+
+
+@cache
+def _imports(file: Path, methods: Path) -> list[Path]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    candidates = (methods.joinpath(*n.split(".")[1:]).with_suffix(".py") for n in names if n.startswith("methods."))
+    return sorted(p for p in candidates if p.exists())
+
+
+@cache
+def code_digest(module: str, methods: Path = METHODS) -> str:
+    h = hashlib.sha256()
+    for file in closure(module, methods):
+        h.update(file.relative_to(methods).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return h.hexdigest()
+
+
+@cache
+def _functions(module: str, methods: Path) -> tuple[str, ...]:
+    file = methods / f"{module}.py"
+    if not file.exists():
+        raise UnknownName("method module", module, [f.stem for f in methods.glob("[!_]*.py")])
+    return tuple(n.name for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef))
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+class _Planner:
+    def __init__(self, cards: Mapping[str, Card], scale: str, papers: str | list[str], methods: Path) -> None:
+        self.cards, self.methods = cards, methods
+        self.scale = load_scale(scale)
+        self.name = scale
+        self.rows = row_index(cards)
+        self.catalogue = artifacts.load_catalogue()
+        self.plan = Plan(self.scale, select(cards, papers))
+
+    def make(self) -> Plan:
+        for key in self.plan.papers:
+            self._paper(self.cards[key])
+        self.plan.jobs = {job.id: job for job in self._pack()}
+        return self.plan
+
+    def _paper(self, card: Card) -> None:
+        plan, used = self.plan, []
+        plan.benchmarks[card.key] = card.benchmarks_at(self.name)
+        for benchmark in plan.benchmarks[card.key]:
+            for row in self._rows_of(card):
+                owner, arm = self.rows[row]
+                if not self._runs(self.cards[owner], arm, benchmark):
+                    continue
+                cells = []
+                for seed in self._seeds(self.cards[owner], arm):
+                    node = self._cell(self.cards[owner], arm, benchmark, seed)
+                    cells.append((seed, node.digest, row.split(".")[1] if self._many(owner, arm) else "main"))
+                    used.append(node.digest)
+                plan.rows.setdefault(row, {})[benchmark] = cells
+        for timing in card.data.get("timings", []):
+            node = self._timing(card, timing)
+            if node:
+                plan.timings.setdefault(card.key, {})[timing["name"]] = node.digest
+                used.append(node.digest)
+        plan.paper_nodes[card.key] = sorted(set(used))
+
+    def _rows_of(self, card: Card) -> list[str]:
+        """The card's own rows, and the rows of other cards that its tables and claims name."""
+        own = [f"{card.key}.{row}" for arm in card.arms for row in card.rows(arm)]
+        exprs = [c.get(k, "") for c in card.claims for k in ("expr", "guard")]
+        named = [n for e in exprs for n in re.findall(r"\bm\(\s*([A-Za-z_][\w.]*)", e)]
+        named += [a for t in card.data.get("tables", []) for a in t["arms"]]
+        named += [a for c in card.claims for a in c.get("levels", [])]
+        rows = dict.fromkeys([*own, *(qualify(card, n) for n in named)])
+        for row in rows:
+            if row not in self.rows:
+                raise UnknownName("arm", row, self.rows, where=f"papers/{card.key}.yaml: claims")
+        return list(rows)
+
+    def _runs(self, card: Card, arm: str, benchmark: str) -> bool:
+        settings = card.at(self.name)
+        if "arms" in settings and arm not in settings["arms"]:
+            return False
+        return benchmark in settings.get("benchmarks", {}).get(arm, [benchmark])
+
+    def _many(self, owner: str, arm: str) -> bool:
+        return "variants" in self.cards[owner].arms[arm]
+
+    def _seeds(self, card: Card, arm: str) -> list[int]:
+        return card.at(self.name).get("seeds", {}).get(arm, card.arms[arm].get("seeds", [0]))
+
+    def _sample(self, card: Card, arm: str, benchmark: str) -> int | None:
+        groups = card.at(self.name).get("sample", {})
+        n = groups.get(card.arms[arm].get("sample", "all"), self.scale["sample"])
+        return n.get(benchmark, n["default"]) if isinstance(n, dict) else n
+
+    def _models(self, card: Card, spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        roles = {**self.scale["models"], **card.data.get("models", {}).get(self.name, {})}
+        found = {}
+        for name, role in spec.get("models", {}).items():
+            if role not in roles:
+                raise UnknownName("model role", role, roles, where=f"papers/{card.key}.yaml")
+            if roles[role] not in self.catalogue:
+                raise UnknownName("artifact", roles[role], self.catalogue, where=f"scale {self.name}: models.{role}")
+            found[name] = {"id": roles[role], "digest": models.digest(self.catalogue[roles[role]])}
+        return found
+
+    def _base(self, card: Card, name: str, spec: Mapping[str, Any], kind: str, seed: int) -> dict[str, Any]:
+        module, function = spec["fn"].split(".")
+        known = _functions(module, self.methods)
+        if function not in known:
+            raise UnknownName("function", function, known, where=f"papers/{card.key}.yaml: {name}.fn")
+        return {
+            "harness": HARNESS,
+            "kind": kind,
+            "fn": spec["fn"],
+            "code": code_digest(module, self.methods),
+            "params": {**spec.get("params", {}), **card.at(self.name).get("params", {}).get(name, {})},
+            "models": self._models(card, spec),
+            "seed": seed,
+            "threads": spec.get("threads", self.scale["threads"]),
+            "dtype": self.scale["dtype"],
+        }
+
+    def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
+        spec = card.arms[arm]
+        sample = self._sample(card, arm, benchmark)
+        inputs = {n: self._input(card, s, benchmark, seed) for n, s in spec.get("inputs", {}).items()}
+        candidates = None
+        if "candidates" in spec:
+            c = spec["candidates"]
+            source = self._row(card, c["from"], benchmark)
+            candidates = {**source, "depth": c["depth"], "order": c.get("order", "first_stage")}
+        base = self._base(card, arm, spec, "cell", seed)
+        full = base | {
+            "benchmark": {"id": benchmark, "digest": benchmarks.digest(benchmark)},
+            "queries": {
+                "split": card.data.get("split", DEFAULT_SPLIT),
+                "sample": sample,
+                "mode": spec.get("queries", "own"),
+            },
+            "candidates": candidates,
+            "inputs": inputs,
+        }
+        units = min(sample or 10**9, benchmarks.get(benchmark).units)
+        return self._node(f"{card.key}.{arm}", full, spec.get("seconds", 0.01) * units)
+
+    def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:
+        owner, arm = self.rows[qualify(card, name)]
+        node = self._cell(self.cards[owner], arm, benchmark, self._seeds(self.cards[owner], arm)[0])
+        return {"digest": node.digest, "variant": name.split(".")[-1] if self._many(owner, arm) else "main"}
+
+    def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
+        if source in card.stages:
+            return {"digest": self._stage(card, source, benchmark, seed).digest, "variant": "arrays"}
+        return self._row(card, source, benchmark)
+
+    def _stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:
+        spec = card.stages[name]
+        corpus_only = spec["inputs"] == ["corpus"]
+        inputs = {
+            i: self._input(card, i, benchmark, seed) for i in spec["inputs"] if i not in ("corpus", "benchmark")
+        }
+        digest = benchmarks.corpus_digest(benchmark) if corpus_only else benchmarks.digest(benchmark)
+        # the same corpus under several benchmarks is one stage: name the first benchmark that has it
+        known = corpus_only and next(
+            (n for n in self.plan.nodes.values() if n.spec["benchmark"]["digest"] == digest), None
+        )
+        full = self._base(card, name, spec, "stage", seed if len(spec.get("seeds", [0])) > 1 else 0) | {
+            "benchmark": {"id": known.benchmark if known else benchmark, "digest": digest},
+            "queries": {"split": DEFAULT_SPLIT, "sample": None, "mode": "own"},
+            "candidates": None,
+            "inputs": inputs,
+        }
+        units = benchmarks.get(benchmark).documents if corpus_only else 1
+        return self._node(f"{card.key}.{name}", full, spec.get("seconds", 1.0) * units)
+
+    def _timing(self, card: Card, timing: Mapping[str, Any]) -> Node | None:
+        ids = self.plan.benchmarks[card.key]
+        benchmark = timing.get("benchmark", ids[0] if ids else "")
+        if benchmark not in ids:
+            return None
+        n = timing["n"].get(self.name) if isinstance(timing["n"], dict) else timing["n"]
+        if not n:
+            return None
+        sides, seconds, variants = {}, 0.0, {}
+        for side in ("a", "b"):
+            owner, arm = self.rows[qualify(card, timing[side])]
+            node = self._cell(self.cards[owner], arm, benchmark, 0)
+            sides[side] = node.spec
+            variants[side] = timing[side].split(".")[-1] if self._many(owner, arm) else "main"
+            seconds += 2 * n * self.cards[owner].arms[arm].get("seconds", 0.01)
+        full = {k: sides["a"][k] for k in ("harness", "benchmark", "seed", "dtype")}
+        full |= {"kind": "timing", "n": n, "candidates": None, "inputs": {}, "threads": 0, **sides}
+        full |= {"models": sides["a"]["models"] | sides["b"]["models"], "variants": variants}
+        return self._node(f"{card.key}.{timing['name']}", full, seconds)
+
+    def _node(self, name: str, spec: dict[str, Any], seconds: float) -> Node:
+        digest = digest_of({**spec, "benchmark": spec["benchmark"]["digest"]})
+        if digest not in self.plan.nodes:
+            probe = Node(name, digest, spec, seconds, 0)
+            level = 1 + max((self.plan.nodes[d].level for d in probe.needs()), default=0)
+            self.plan.nodes[digest] = Node(name, digest, spec, seconds, level)
+        return self.plan.nodes[digest]
+
+    # --- packing ---
+
+    def _pack(self) -> Iterator[Job]:
+        """Nodes of one level and one set of models share a process until it has work for `job_seconds`."""
+        groups: dict[tuple, list[Node]] = {}
+        for node in self.plan.nodes.values():
+            ids = tuple(sorted(m["id"] for m in node.spec["models"].values()))
+            groups.setdefault((node.level, ids, node.spec["threads"]), []).append(node)
+        home: dict[str, str] = {}
+        for (_, ids, threads), nodes in sorted(groups.items(), key=lambda g: g[0]):
+            for batch in _batches(nodes, self.scale["job_seconds"]):
+                digests = sorted(n.digest for n in batch)
+                needs = sorted({home[d] for n in batch for d in n.needs()})
+                job = Job(
+                    digest_of(digests)[:16],
+                    batch,
+                    needs,
+                    sorted({n.benchmark for n in batch}),
+                    list(ids),
+                    threads,
+                    sum(n.seconds for n in batch),
+                )
+                home |= {d: job.id for d in digests}
+                yield job
+
+
+def _batches(nodes: list[Node], seconds: float) -> Iterator[list[Node]]:
+    batch: list[Node] = []
+    for node in sorted(nodes, key=lambda n: (-n.seconds, n.benchmark, n.name)):
+        if batch and sum(n.seconds for n in batch) + node.seconds > seconds:
+            yield batch
+            batch = []
+        batch.append(node)
+    if batch:
+        yield batch
+
+
+def _needs_of(spec: Mapping[str, Any]) -> list[str]:
+    candidates = [spec["candidates"]["digest"]] if spec["candidates"] else []
+    return candidates + [i["digest"] for i in spec["inputs"].values()]
+
+
+def make_plan(
+    cards: Mapping[str, Card], scale: str, papers: str | list[str] = "all", methods: Path = METHODS
+) -> Plan:
+    """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key."""
+    return _Planner(cards, scale, papers, methods).make()
+
+
+def write_jobs(plan: Plan, folder: Path) -> None:
+    """`folder/jobs/<id>.json` for each job; a finished job whose results left the store is unmarked, so it reruns."""
+    store = Store(folder / "store")
+    jobs = folder / "jobs"
+    jobs.mkdir(parents=True, exist_ok=True)
+    for job in plan.jobs.values():
+        file, marker = jobs / f"{job.id}.json", jobs / f"{job.id}.done"
+        text = json.dumps(
+            {
+                "id": job.id,
+                "title": job.title,
+                "threads": job.threads,
+                "seconds": job.seconds,
+                "nodes": [{"name": n.name, "digest": n.digest, "spec": n.spec} for n in job.nodes],
+            },
+            indent=1,
+        )
+        if not file.exists() or file.read_text() != text:
+            temporary = file.with_suffix(".tmp")
+            temporary.write_text(text)
+            temporary.rename(file)
+        if marker.exists() and not all(store.has(n.digest) for n in job.nodes):
+            marker.unlink()

@@ -1,0 +1,281 @@
+"""A job: compute the cells, stages and timings that the store lacks, in one process."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from rankrepro import artifacts, benchmarks, models
+from rankrepro.benchmarks.base import Benchmark
+from rankrepro.benchmarks.base import sample as pick
+from rankrepro.cell import Cell, Meter, Output
+from rankrepro.errors import BenchmarkError, OutputError, StoreError
+from rankrepro.store import Store
+
+PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetensors")
+
+
+def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
+    """Compute the nodes of a job file (`results/<scale>/jobs/<id>.json`) and mark it done."""
+    job = json.loads(file.read_text())
+    threads = job["threads"] or cores
+    _limit_threads(threads)
+    runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir())
+    started = time.time()
+    for i, node in enumerate(job["nodes"]):
+        report = _Progress(runner.folder, job, i)
+        if not runner.store.has(node["digest"]):
+            runner.compute(node, report)
+    _Progress.clear(runner.folder, job["id"])
+    marker = {"started": round(started, 3), "ended": round(time.time(), 3), "seconds": job["seconds"]}
+    file.with_suffix(".done").write_text(json.dumps(marker))
+
+
+def _limit_threads(threads: int) -> None:
+    """Before numpy or torch are imported: BLAS and OpenMP pools of this size."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class _Progress:
+    """`progress/<job>.json`: what a job does now; the main process reads it for the status line."""
+
+    def __init__(self, folder: Path, job: Mapping[str, Any], index: int) -> None:
+        self.file = folder / "progress" / f"{job['id']}.json"
+        node = job["nodes"][index]
+        self.row = {
+            "node": node["name"],
+            "benchmark": node["spec"]["benchmark"]["id"],
+            "index": index,
+            "nodes": len(job["nodes"]),
+            "started": time.time(),
+        }
+        self.last = 0.0
+        self(0, 0)
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.time() - self.last < 0.5 and done < total:
+            return
+        self.last = time.time()
+        self.file.parent.mkdir(exist_ok=True)
+        temporary = self.file.with_suffix(".tmp")
+        temporary.write_text(json.dumps({**self.row, "done": done, "total": total, "at": self.last}))
+        temporary.rename(self.file)
+
+    @staticmethod
+    def clear(folder: Path, job_id: str) -> None:
+        (folder / "progress" / f"{job_id}.json").unlink(missing_ok=True)
+
+
+class Runner:
+    """Loads what nodes share (benchmarks, models) once per process and computes nodes one by one."""
+
+    def __init__(self, folder: Path, threads: int, cache: Path) -> None:
+        self.folder, self.threads, self.cache = folder, threads, cache
+        self.store = Store(folder / "store")
+        self._benchmarks: dict[str, Any] = {}
+        self._models: dict[str, Any] = {}
+
+    def compute(self, node: Mapping[str, Any], progress: Any) -> None:
+        spec, digest = node["spec"], node["digest"]
+        if spec["kind"] == "timing":
+            output, cost = self._time(node, progress)
+            self.store.put(digest, self._manifest(node), cost, output=output)
+            return
+        cell = self.cell(node["name"], spec)
+        cell.shards, cell.progress = self.store.shards(digest), progress
+        function = method(spec["fn"])
+        started = time.time()
+        with cell.meter.whole():
+            result = function(cell)
+        cost = cell.meter.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
+        if spec["kind"] == "stage" and not isinstance(result, Output):
+            self.store.put(digest, self._manifest(node), cost, arrays=result)
+            return
+        variants = result if isinstance(result, dict) else {"main": result}
+        bad = [k for k, v in variants.items() if not isinstance(v, Output)]
+        if bad:
+            raise OutputError(f"{node['name']}: variant '{bad[0]}' is a {type(variants[bad[0]]).__name__}, not an Output")
+        output = {k: {"type": v.type, "values": v.checked(cell).values} for k, v in variants.items()}
+        self.store.put(digest, self._manifest(node), cost, output=output)
+
+    # --- what a cell is given ---
+
+    def benchmark(self, benchmark_id: str) -> Any:
+        if benchmark_id not in self._benchmarks:
+            self._benchmarks[benchmark_id] = benchmarks.load(self.folder / "benchmarks" / benchmark_id, benchmark_id)
+        return self._benchmarks[benchmark_id]
+
+    def model(self, artifact_id: str, dtype: str) -> Any:
+        if artifact_id not in self._models:
+            artifact = artifacts.load_catalogue()[artifact_id]
+            self._models[artifact_id] = models.load(models.spec(artifact, self.cache), self.threads, dtype)
+        return self._models[artifact_id]
+
+    def cell(self, name: str, spec: Mapping[str, Any]) -> Cell:
+        """The cell of a spec: its queries, candidates, decoys, models and inputs."""
+        benchmark = self.benchmark(spec["benchmark"]["id"])
+        queries = queries_of(benchmark, **spec["queries"])
+        if not queries:
+            raise BenchmarkError(f"{name}: {benchmark.id} has no query in split {spec['queries']['split']}")
+        return Cell(
+            name=name,
+            benchmark=benchmark,
+            queries=queries,
+            candidates=self._candidates(name, spec, queries),
+            params=SimpleNamespace(**spec["params"]),
+            seed=spec["seed"],
+            models={n: self.model(m["id"], spec["dtype"]) for n, m in spec["models"].items()},
+            inputs={n: self._input(i) for n, i in spec["inputs"].items()},
+            decoys=decoys_of(queries),
+            meter=Meter(),
+        )
+
+    def _candidates(self, name: str, spec: Mapping[str, Any], queries: Mapping[str, str]) -> dict[str, list[str]]:
+        source = spec["candidates"]
+        if source is None:
+            return {}
+        ranked = self.store.output(source["digest"])[source["variant"]]["values"]
+        found = {}
+        for q in queries:
+            docs = list(ranked.get(q, {}))[: source["depth"]]
+            if not docs:
+                raise BenchmarkError(
+                    f"{name}: query {q} has no candidates from its first stage; raise the first stage's depth or "
+                    "check that both arms answer the same queries"
+                )
+            found[q] = reorder(docs, source["order"], q, spec["seed"])
+        return found
+
+    def _input(self, source: Mapping[str, str]) -> Any:
+        if source["variant"] == "arrays":
+            return self.store.arrays(source["digest"])
+        return self.store.output(source["digest"])[source["variant"]]["values"]
+
+    # --- paired timing ---
+
+    def _time(self, node: Mapping[str, Any], progress: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Both arms unit by unit in random order, and A once more against itself, after one warm-up unit.
+
+        Returns {"a": unit -> seconds, "b": ..., "aa": unit -> seconds of A's second run}.
+        """
+        spec = node["spec"]
+        cells = {side: self.cell(node["name"], spec[side]) for side in ("a", "b")}
+        functions = {side: method(spec[side]["fn"]) for side in ("a", "b")}
+        shared = [u for u in cells["a"].queries if u in cells["b"].queries]
+        units = pick(node["name"], shared, spec["n"] + 1)
+        rng = random.Random(0)
+        seconds: dict[str, dict[str, float]] = {"a": {}, "b": {}, "aa": {}}
+        whole = Meter()
+        started = time.time()
+        with whole.whole():
+            for i, unit in enumerate(units):
+                runs = ["a", "b", "aa"]
+                rng.shuffle(runs)
+                for run in runs:
+                    side = run[0]
+                    cell = _only(cells[side], unit)
+                    start = time.perf_counter()
+                    functions[side](cell)
+                    if i > 0:  # the first unit warms caches and pools
+                        seconds[run][unit] = round(time.perf_counter() - start, 6)
+                progress(i + 1, len(units))
+        return seconds, whole.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
+
+    def _manifest(self, node: Mapping[str, Any]) -> dict[str, Any]:
+        versions = {}
+        for package in PACKAGES:
+            try:
+                versions[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+        return {
+            "name": node["name"],
+            "digest": node["digest"],
+            "spec": node["spec"],
+            "packages": versions,
+            "python": platform.python_version(),
+            "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+            "threads": self.threads,
+            "finished": round(time.time(), 3),
+        }
+
+
+def method(fn: str) -> Any:
+    """`module.function` under methods/."""
+    module, name = fn.split(".")
+    return getattr(importlib.import_module(f"methods.{module}"), name)
+
+
+def queries_of(benchmark: Any, split: Sequence[str], sample: int | None, mode: str) -> dict[str, str]:
+    """Unit id -> text of a cell: the splits asked for, a fixed sample of them, decoys if it is a placebo."""
+    if not isinstance(benchmark, Benchmark):
+        return {u: u for u in pick(benchmark.id, list(benchmark.units), sample)}
+    chosen = benchmark.of_split(*split)
+    queries = {q: chosen[q].text for q in pick(benchmark.id, list(chosen), sample)}
+    return decoys_of(queries) if mode == "decoy" else queries
+
+
+
+def decoys_of(queries: Mapping[str, str]) -> dict[str, str]:
+    """Each query with another query's text: a fixed cyclic shift over queries in hash order."""
+    order = sorted(queries, key=lambda q: hashlib.sha256(f"decoy\t{q}".encode()).hexdigest())
+    shift = max(1, len(order) // 2)
+    moved = {q: queries[order[(i + shift) % len(order)]] for i, q in enumerate(order)}
+    return {q: moved[q] for q in queries}
+
+
+def reorder(docs: list[str], order: str, query: str, seed: int) -> list[str]:
+    """The order in which a re-ranker is given its candidates."""
+    if order == "reversed":
+        return docs[::-1]
+    if order == "scrambled":
+        return sorted(docs, key=lambda d: hashlib.sha256(f"{seed}\t{query}\t{d}".encode()).hexdigest())
+    return docs
+
+
+def _only(cell: Cell, unit: str) -> Cell:
+    """The same cell with one unit, no shards and a fresh meter."""
+    candidates = {unit: cell.candidates[unit]} if cell.candidates else {}
+    return Cell(
+        cell.name, cell.benchmark, {unit: cell.queries[unit]}, candidates, cell.params, cell.seed, cell.models,
+        cell.inputs, {unit: cell.decoys[unit]}, Meter(),
+    )  # fmt: skip
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def writable(folder: Path) -> None:
+    """Raise a StoreError unless files can be made in `folder`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"the results folder {folder} is not writable ({error.strerror}); make it writable or choose another "
+            "with --config results=FOLDER"
+        ) from error
+
+
+if __name__ == "__main__":  # a thin door for workflow/rules
+    run_job(Path(sys.argv[1]), int(sys.argv[2]))

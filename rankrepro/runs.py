@@ -1,0 +1,84 @@
+"""Rankings as TREC run files: named after their cell, hashed, and read back with every line checked."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from rankrepro.errors import RunFileError
+
+
+def write_run(folder: Path, name: str, digest: str, values: Mapping[str, Mapping[str, float]]) -> Path:
+    """Write `folder/<name>-<digest>.trec` and its `.sha256`. `values`: query -> document -> score, best first."""
+    file = folder / f"{name}-{digest[:12]}.trec"
+    sidecar = file.with_suffix(".sha256")
+    if file.exists() and sidecar.exists():
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"{_escape(q)} Q0 {_escape(d)} {rank} {score:.5f} {name}\n"
+        for q, scores in values.items()
+        for rank, (d, score) in enumerate(scores.items(), 1)
+    ]
+    text = "".join(lines).encode()
+    temporary = file.with_suffix(".tmp")
+    temporary.write_bytes(text)
+    temporary.rename(file)
+    sidecar.write_text(f"{hashlib.sha256(text).hexdigest()}  {file.name}\n")
+    return file
+
+
+def read_run(
+    file: Path, queries: Collection[str] | None = None, documents: Collection[str] | None = None
+) -> dict[str, dict[str, float]]:
+    """Query -> document -> score, best first. Raises RunFileError naming file and line.
+
+    With `queries` and `documents` (ids of a benchmark) every id must be one of them. A sidecar `.sha256` is checked.
+    """
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise RunFileError(f"{file}: cannot be read ({error.strerror})") from error
+    sidecar = file.with_suffix(".sha256")
+    if sidecar.exists() and sidecar.read_text().split()[0] != hashlib.sha256(raw).hexdigest():
+        raise RunFileError(f"{file}: its bytes are not the ones {sidecar.name} was made of; write the run again")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise RunFileError(f"{file}: not a text file; a TREC run has lines 'query Q0 document rank score tag'") from None
+    if not text.endswith("\n"):
+        raise RunFileError(f"{file}: the last line has no end: the file is truncated; copy or write it again")
+    run: dict[str, dict[str, float]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"{file}:{number}"
+        parts = line.split()
+        if len(parts) != 6:
+            raise RunFileError(f"{where}: {len(parts)} fields; a TREC run line has 6: query Q0 document rank score tag")
+        query, document = _unescape(parts[0]), _unescape(parts[2])
+        try:
+            score = float(parts[4])
+        except ValueError:
+            score = math.nan
+        if not math.isfinite(score):
+            raise RunFileError(f"{where}: score '{parts[4]}' is not a finite number")
+        if queries is not None and query not in queries:
+            raise RunFileError(f"{where}: query '{query}' is not in this benchmark; is the run of another one?")
+        if documents is not None and document not in documents:
+            raise RunFileError(f"{where}: document '{document}' is not in this benchmark; is the run of another one?")
+        if document in run.setdefault(query, {}):
+            raise RunFileError(f"{where}: document '{document}' appears twice for query '{query}'")
+        run[query][document] = score
+    if not run:
+        raise RunFileError(f"{file}: no line; an empty run cannot be judged")
+    return {q: dict(sorted(s.items(), key=lambda item: (-item[1], item[0]))) for q, s in run.items()}
+
+
+def _escape(name: str) -> str:
+    """Ids may hold spaces, TREC fields may not: `%20`, and `%25` for the percent sign."""
+    return name.replace("%", "%25").replace(" ", "%20")
+
+
+def _unescape(name: str) -> str:
+    return name.replace("%20", " ").replace("%25", "%")

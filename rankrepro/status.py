@@ -1,0 +1,102 @@
+"""The status line of a run: what runs, how many are left, predicted minutes left. Lives in Snakemake's main process."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rankrepro.plan import Plan
+
+STALE = 600.0  # seconds after which a silent progress file is taken for a dead job's
+
+
+class Status:
+    """A thread that reads `progress/*.json` and prints one line: every second on a terminal, else twice a minute."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+        self.terminal = sys.stderr.isatty()
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._started = time.time()
+
+    def start(self) -> None:
+        self._started = time.time()
+        for file in self.folder.glob("progress/*.json"):  # left by a killed run: this process holds the lock
+            file.unlink(missing_ok=True)
+        (self.folder / "session.json").write_text(json.dumps({"started": round(self._started, 3)}))
+        todo = [j for j in self.plan.jobs.values() if not self._done(j.id)]
+        minutes = sum(j.seconds for j in todo) / 60
+        print(
+            f"rankrepro {self.plan.scale['scale']}: {', '.join(self.plan.papers)}: {len(todo)} of "
+            f"{len(self.plan.jobs)} jobs to run, about {minutes:.0f} core-minutes predicted",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        if self._thread:
+            self._thread.join(timeout=2)
+            if self.terminal:
+                print("\r\033[K", end="", file=sys.stderr)
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """One line, e.g. `[3/9 jobs] baselines.rankgpt vital/fever 12/100 | about 14 min left`."""
+        done = [j for j in self.plan.jobs.values() if self._done(j.id)]
+        now = [f"{r['node']} {r['benchmark']}" + _count(r) for r in self._running()]
+        left = self._seconds_left() / 60
+        time_left = "done" if len(done) == len(self.plan.jobs) else f"about {max(left, 1):.0f} min left"
+        shown = "; ".join(now[:3]) + (f"; {len(now) - 3} more" if len(now) > 3 else "")
+        elapsed = (time.time() - self._started) / 60
+        return f"[{elapsed:.1f} min] {len(done)}/{len(self.plan.jobs)} jobs | {shown or 'data and reports'} | {time_left}"
+
+    def _run(self) -> None:
+        while not self._end.wait(1.0 if self.terminal else 30.0):
+            if self.terminal:
+                print(f"\r\033[K{self.line()[:150]}", end="", file=sys.stderr, flush=True)
+            else:
+                print(self.line(), file=sys.stderr, flush=True)
+
+    def _done(self, job: str) -> bool:
+        return (self.folder / "jobs" / f"{job}.done").exists()
+
+    def _running(self) -> Iterator[dict[str, Any]]:
+        for file in sorted(self.folder.glob("progress/*.json")):
+            try:
+                row = json.loads(file.read_text())
+            except (OSError, ValueError):
+                continue
+            if time.time() - row["at"] < STALE:
+                yield row | {"job": file.stem}
+
+    def _seconds_left(self) -> float:
+        """Predicted seconds of what is not done, corrected by how predictions fared so far, over the cores in use."""
+        running = {r["job"]: r for r in self._running()}
+        predicted = spent = left = 0.0
+        for job in self.plan.jobs.values():
+            if self._done(job.id):
+                mark = json.loads((self.folder / "jobs" / f"{job.id}.done").read_text() or "{}")
+                if mark and mark["started"] >= self._started:
+                    predicted += job.seconds
+                    spent += mark["ended"] - mark["started"]
+                continue
+            share = 1.0
+            if row := running.get(job.id):
+                inner = row["done"] / row["total"] if row["total"] else 0.0
+                share = 1.0 - (row["index"] + inner) / row["nodes"]
+            left += job.seconds * share
+        correction = spent / predicted if predicted > 30 else 1.0
+        return left * correction / max(1, len(running))
+
+
+def _count(row: dict[str, Any]) -> str:
+    return f" {row['done']}/{row['total']}" if row["total"] else ""

@@ -1,0 +1,72 @@
+# The plan behind the rules: which benchmarks, jobs and papers this run is about.
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(workflow.basedir))
+
+from rankrepro import artifacts, benchmarks, lock, status
+from rankrepro.cards import load_cards
+from rankrepro.errors import RankReproError
+from rankrepro.plan import make_plan, write_jobs
+from rankrepro.runner import writable
+
+SCALE = config["scale"]
+RESULTS = f"{config['results']}/{SCALE}"
+REPORTS = f"{config['reports']}/{SCALE}"
+ENVIRONMENT = "../../environment.yml"
+
+try:
+    writable(Path(RESULTS))
+    PLAN = make_plan(load_cards(), SCALE, config["papers"])
+    write_jobs(PLAN, Path(RESULTS))
+except RankReproError as error:
+    raise WorkflowError(f"{type(error).__name__}: {error}")
+
+BENCHMARKS = sorted({b for job in PLAN.jobs.values() for b in job.benchmarks})
+ARTIFACTS = sorted(
+    {m for job in PLAN.jobs.values() for m in job.models} | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
+)
+STATUS = status.Status(Path(RESULTS), PLAN)
+
+
+wildcard_constraints:
+    artifact="|".join(ARTIFACTS) or "none",
+    benchmark="|".join(BENCHMARKS) or "none",
+    job="|".join(PLAN.jobs) or "none",
+    paper="|".join(PLAN.papers) or "none",
+
+
+def final_outputs():
+    """The summary of the run, and through it every paper's page."""
+    return [f"{REPORTS}/summary.md"]
+
+
+def begin_run():
+    """In the main process of a real run: one run per results folder, and a status line while it lasts."""
+    try:
+        lock.hold(Path(RESULTS))
+    except RankReproError as error:
+        raise WorkflowError(f"{type(error).__name__}: {error}")
+    STATUS.start()
+
+
+def end_run():
+    STATUS.stop()
+
+
+def artifact_marker(artifact):
+    return f"{RESULTS}/artifacts/{artifact}.json"
+
+
+def benchmark_marker(benchmark):
+    return f"{RESULTS}/benchmarks/{benchmark}/benchmark.json"
+
+
+def job_marker(job):
+    return f"{RESULTS}/jobs/{job}.done"
+
+
+def jobs_of(paper):
+    """The jobs that compute what a paper's page is made from."""
+    wanted = set(PLAN.paper_nodes[paper])
+    return [j.id for j in PLAN.jobs.values() if wanted & {n.digest for n in j.nodes}]

@@ -1,0 +1,29 @@
+# Artifacts and benchmarks.
+
+
+rule artifact:
+    output:
+        f"{RESULTS}/artifacts/{{artifact}}.json",
+    log:
+        f"{RESULTS}/logs/artifacts/{{artifact}}.log",
+    params:
+        digest=lambda w: artifacts.load_catalogue()[w.artifact].digest,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m rankrepro internal artifact {wildcards.artifact} {output} > {log} 2>&1"
+
+
+rule benchmark:
+    input:
+        lambda w: [artifact_marker(a) for a in benchmarks.get(w.benchmark).artifacts],
+    output:
+        f"{RESULTS}/benchmarks/{{benchmark}}/benchmark.json",
+    log:
+        f"{RESULTS}/logs/benchmarks/{{benchmark}}.log",
+    params:
+        digest=lambda w: benchmarks.digest(w.benchmark),
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m rankrepro internal benchmark {wildcards.benchmark} {output} > {log} 2>&1"

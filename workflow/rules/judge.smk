@@ -1,0 +1,34 @@
+# The only rules that read truth, and what they write for the reader.
+
+
+rule judge:
+    input:
+        jobs=lambda w: [job_marker(j) for j in jobs_of(w.paper)],
+        card="papers/{paper}.yaml",
+    output:
+        f"{RESULTS}/judged/{{paper}}/results.json",
+        f"{RESULTS}/judged/{{paper}}/units.json",
+    log:
+        f"{RESULTS}/logs/judge/{{paper}}.log",
+    params:
+        digests=lambda w: PLAN.paper_nodes[w.paper],
+    conda:
+        ENVIRONMENT
+    shell:
+        f"python -m rankrepro internal judge {{wildcards.paper}} --scale {SCALE} --results {RESULTS} > {{log}} 2>&1"
+
+
+rule report:
+    input:
+        [f"{RESULTS}/judged/{p}/results.json" for p in PLAN.papers],
+    output:
+        f"{REPORTS}/summary.md",
+    log:
+        f"{RESULTS}/logs/report.log",
+    params:
+        papers=PLAN.papers,
+    conda:
+        ENVIRONMENT
+    shell:
+        f"python -m rankrepro internal report --scale {SCALE} --results {RESULTS} --reports {REPORTS}"
+        " {params.papers} > {log} 2>&1"
