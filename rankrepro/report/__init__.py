@@ -39,7 +39,8 @@ def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
         (folder / "index.html").write_text(env.get_template("paper.html").render(**page))
         (folder / "tables.md").write_text(env.get_template("paper.md").render(**page))
     front = {"cards": cards, "judged": judged, "scale": scale, "reports": reports, "results": results, "pivot": pivot}
-    (reports / "index.html").write_text(env.get_template("index.html").render(**front))
+    there = {key: json.loads(f.read_text()) for key in cards if (f := reports / key / "results.json").exists()}
+    (reports / "index.html").write_text(env.get_template("index.html").render(**front | {"judged": there}))
     temporary = reports / "summary.md.tmp"
     temporary.write_text(env.get_template("summary.md").render(**front))
     temporary.rename(reports / "summary.md")
@@ -54,8 +55,8 @@ def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
     return {"benchmarks": names, "lines": lines}
 
 
-def stale(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
-    """One line for each published report that the code as it stands did not make."""
+def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
+    """One line for each published report that the code as it stands did not make, and for each placebo that passed."""
     from rankrepro.plan import make_plan
 
     found = []
@@ -66,7 +67,11 @@ def stale(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
         except RankReproError as error:
             found.append(f"reports/desk/{key}: {error}")
             continue
-        then = json.loads(file.read_text())["digests"]
+        results = json.loads(file.read_text())
+        then = results["digests"]
+        for claim in results["papers"][key]["claims"]:
+            if claim["verdict"] == "placebo passed":
+                found.append(f"reports/desk/{key}: placebo '{claim['id']}' passed: its claim cannot be trusted; mend the arm")
         if set(now) != set(then):
             found.append(
                 f"reports/desk/{key}: stale: {len(set(now) - set(then))} of {len(now)} results would be computed "

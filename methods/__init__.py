@@ -1,0 +1,1 @@
+"""One module per paper: the mechanism and nothing else. Sees `rankrepro.cell` and `methods.parts` only."""

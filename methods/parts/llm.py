@@ -1,0 +1,174 @@
+"""Causal language models: prompts as token ids, and forward passes over a KV cache that rows share and extend.
+
+`lm` is a loaded model (rankrepro.models): `.model` with its head, `.tokenizer`, `.device`. Prompts are built by
+concatenating the token ids of their segments, never by tokenising joined text, so that every segment's place is known
+and a shared beginning is shared token by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from rankrepro.cell import Document
+
+Ids = list[int]
+CHUNK = 512  # tokens per forward pass: wider ones push the activations out of the processor's cache
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+
+def ids(lm: Any, text: str) -> Ids:
+    """Token ids of a segment of our own wording; special tokens in it are meant."""
+    return lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def data_ids(lm: Any, text: str, limit: int | None = None) -> Ids:
+    """Token ids of text from the benchmark, at most `limit`; a special token spelt out in it is plain text."""
+    return lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"][:limit]
+
+
+def passage(lm: Any, document: Document, limit: int) -> Ids:
+    """The first `limit` tokens of `title. text`, after a space."""
+    return data_ids(lm, " " + document.content, limit)
+
+
+def turn(lm: Any) -> tuple[Ids, Ids]:
+    """What the chat template puts before a user's message, and after it up to the assistant's first token."""
+    mark = "MESSAGE"
+    message = [{"role": "user", "content": mark}]
+    text = lm.tokenizer.apply_chat_template(
+        message, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    before, after = text.split(mark)
+    return ids(lm, before), ids(lm, after)
+
+
+def single_tokens(lm: Any, words: Sequence[str]) -> Ids:
+    """Ids of those `words` that are one token."""
+    return sorted({tokens[0] for word in words if len(tokens := ids(lm, word)) == 1})
+
+
+def end_tokens(lm: Any) -> set[int]:
+    """Tokens that end an answer."""
+    end = lm.model.generation_config.eos_token_id
+    return set(end) if isinstance(end, list) else {end}
+
+
+# --- forward passes --------------------------------------------------------------------------------------------------
+
+
+class Context:
+    """What a batch of rows has read so far.
+
+    Rows may have read different numbers of tokens: the cache slots of a shorter row's padding are masked for ever, and
+    each row counts its own positions. So a common beginning is read once, and every row continues it as it likes.
+    """
+
+    def __init__(self, lm: Any, rows: int = 1) -> None:
+        self.lm = lm
+        self.cache = DynamicCache(config=lm.model.config)
+        self.real = torch.zeros(rows, 0, dtype=torch.long, device=lm.device)  # [rows, slots], 0 = padding
+
+    @property
+    def slots(self) -> int:
+        return self.real.shape[1]
+
+    @torch.inference_mode()
+    def read(self, rows: Sequence[Ids], chunk: int | None = None, **attention: Any) -> Tensor:
+        """Read `rows[i]` (may be empty) after all that row i has read; hidden states [rows, longest, dim].
+
+        States of row i beyond its own tokens mean nothing. `attention` is handed to the attention function.
+        """
+        assert len(rows) == len(self.real) and (self.slots or all(rows)), "a row has nothing to attend to"
+        longest = max(map(len, rows))
+        tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.lm.device)
+        real = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.lm.device)
+        position = self.real.sum(1, keepdim=True) + torch.arange(longest, device=self.lm.device)
+        hidden = []
+        width = chunk or max(1, CHUNK // len(rows))
+        for s in range(0, longest, width):
+            self.real = torch.cat([self.real, real[:, s : s + width]], 1)
+            hidden.append(
+                self.lm.model.base_model(
+                    input_ids=tokens[:, s : s + width],
+                    position_ids=position[:, s : s + width],
+                    attention_mask=self.real,
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    **attention,
+                ).last_hidden_state
+            )
+        return torch.cat(hidden, 1)
+
+    def read_to_last(self, rows: Sequence[Ids]) -> Tensor:
+        """Read `rows` (none empty); the hidden state of each row's last token [rows, dim]."""
+        hidden = self.read(rows)
+        return hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+
+    @torch.inference_mode()
+    def select(self, rows: Sequence[int]) -> Context:
+        """A new context whose row i is a copy of row `rows[i]` of this one."""
+        index = torch.tensor(rows, device=self.lm.device)
+        copy = Context(self.lm, len(rows))
+        copy.real = self.real[index]
+        for layer, old in enumerate(self.cache.layers):
+            copy.cache.update(old.keys[index], old.values[index], layer)
+        return copy
+
+    def back_to(self, slots: int) -> None:
+        """Forget everything after the first `slots` slots."""
+        self.cache.crop(slots - self.slots)
+        self.real = self.real[:, :slots]
+
+
+@torch.inference_mode()
+def logits(lm: Any, hidden: Tensor, tokens: Ids | None = None) -> Tensor:
+    """Next-token logits [..., vocabulary] of hidden states [..., dim], or only those of `tokens` [..., tokens]."""
+    head = lm.model.get_output_embeddings()
+    return head(hidden) if tokens is None else hidden @ head.weight[tokens].T
+
+
+@torch.inference_mode()
+def mean_logprob(context: Context, last: Tensor, continuation: Ids) -> list[float]:
+    """Mean log-probability of the tokens of `continuation` in every row; the context is left as it was.
+
+    `last` [rows, dim] is the hidden state after which the continuation starts. Its last token is never fed.
+    """
+    before = context.slots
+    states = last[:, None]
+    if len(continuation) > 1:
+        states = torch.cat([states, context.read([continuation[:-1]] * len(last))], 1)
+        context.back_to(before)
+    target = torch.tensor(continuation, device=last.device)[:, None]
+    return [  # row by row: the logits of all rows at once would fill hundreds of megabytes
+        logits(context.lm, row).log_softmax(-1).gather(-1, target).mean().item() for row in states
+    ]
+
+
+@torch.inference_mode()
+def greedy(
+    context: Context, last: Tensor, limit: int, done: Callable[[int, Ids], bool], banned: Sequence[int] = ()
+) -> list[Ids]:
+    """Likeliest tokens, `banned` ones aside, of every row until `done(row, its tokens)` or `limit` of them.
+
+    `last` [rows, dim] are the hidden states after which the answers start.
+    """
+    rows: list[Ids] = [[] for _ in last]
+    live = set(range(len(rows)))
+    for _ in range(limit):
+        z = logits(context.lm, last)
+        z[:, list(banned)] = -torch.inf
+        choice = z.argmax(-1).tolist()
+        for i in live:
+            rows[i].append(choice[i])
+        live = {i for i in live if len(rows[i]) < limit and not done(i, rows[i])}
+        if not live:
+            break
+        last = context.read([rows[i][-1:] if i in live else [] for i in range(len(rows))])[:, 0]
+    return rows

@@ -1,0 +1,209 @@
+"""Benchmarks: what they are (cards), a static digest of each, building and reading them.
+
+    entry = get("vital/fever")                                  # its card
+    build("vital/fever", cache_dir(), folder)                   # fetches what it needs, writes `folder`
+    benchmark, truth = load(folder, "vital/fever"), load_truth(folder)
+    register()                                                  # makes ours known to ir_datasets, in this process
+
+A family is a module with `build(id, sources, params) -> (Benchmark, Truth)` and a card in config/benchmarks. Where the
+result depends on more than artifacts and parameters the module has `fingerprint() -> str`. A family that is not about
+queries and documents brings its own `write(folder, benchmark, truth)`, `read(folder, id)`, `read_truth(folder)`; its
+benchmark has `id` and `units`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rankrepro.benchmarks import base, splits
+from rankrepro.benchmarks.base import Benchmark, Truth
+from rankrepro.benchmarks.cards import Entry, entries, families, get
+from rankrepro.errors import BenchmarkError, StoreError
+
+__all__ = ["Benchmark", "Entry", "Truth", "build", "corpus_digest", "digest", "entries", "families", "get", "load"]
+__all__ += ["load_truth", "register"]
+
+MARKER = "benchmark.json"
+TRUTH = "truth/"
+
+
+@cache
+def digest(benchmark_id: str) -> str:
+    """What identifies the content of a benchmark, told without building it: its code, parameters and sources."""
+    entry = get(benchmark_id)
+    return _hash({"id": benchmark_id, "params": entry.params, **_origin(entry)})
+
+
+@cache
+def corpus_digest(benchmark_id: str) -> str:
+    """The same for the corpus alone; equal for benchmarks that share it (the three of `vital`, of `vital-mini`)."""
+    entry = get(benchmark_id)
+    if "corpus" not in entry.params:
+        return digest(benchmark_id)
+    return _hash({"corpus": entry.params["corpus"], **_origin(entry)})
+
+
+def build(benchmark_id: str, cache: Path, folder: Path) -> Path:
+    """Build a benchmark into `folder`, unless it is there already, and return `folder`.
+
+    Artifacts are taken from `cache` or fetched. The folder appears whole or not at all and replaces an older one.
+    Raises BenchmarkError if the counts are not those of the card, StoreError if `folder` cannot be written.
+    """
+    entry = get(benchmark_id)
+    if _marker(folder).get("digest") == digest(benchmark_id):
+        return folder
+    from rankrepro import artifacts
+
+    catalogue = artifacts.load_catalogue()
+    sources = {a: artifacts.fetch(artifacts.find(catalogue, a, entry.family), cache) for a in entry.artifacts}
+    benchmark, truth = _builder(entry).build(benchmark_id, sources, entry.params)
+    counts = count(benchmark, truth)
+    check_counts(entry, counts)
+    try:
+        _write(entry, folder, benchmark, truth, counts)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written ({error.strerror}); free space or name another folder") from error
+    return folder
+
+
+def load(folder: Path, benchmark_id: str) -> Benchmark:
+    """The inputs of a built benchmark; truth is not opened. Raises BenchmarkError for missing or changed files."""
+    marker = _verified(folder, lambda name: not name.startswith(TRUTH))
+    if marker["id"] != benchmark_id:
+        raise BenchmarkError(f"{folder} holds {marker['id']}, not {benchmark_id}: delete it and run again")
+    return getattr(_builder(get(benchmark_id)), "read", base.read)(folder, benchmark_id)
+
+
+def load_truth(folder: Path) -> Truth:
+    """Judgments and clusters of a built benchmark, for the judge alone. Raises BenchmarkError for changed files."""
+    marker = _verified(folder, lambda name: name.startswith(TRUTH))
+    return getattr(_builder(get(marker["id"])), "read_truth", base.read_truth)(folder)
+
+
+def register(results: Path | None = None) -> list[str]:
+    """Register ours with ir_datasets as `rankrepro/<id>` and `rankrepro/<id>/<split>`; returns the new ids.
+
+    A benchmark is read, and first built if need be, when something of it is asked for: in `results`, a folder of built
+    benchmarks, or in the cache. Not done on import, because importing ir_datasets takes 0.3 s.
+    """
+    from rankrepro.benchmarks import registered
+
+    text = (e for e in entries() if e.builder != "irds" and not hasattr(_builder(e), "read"))
+    ours = {entry.id: entry.splits for entry in text}
+    return registered.register(ours, registered.default_loader(results))
+
+
+def count(benchmark: Any, truth: Any) -> dict[str, int]:
+    """The numbers a card states: of queries (and in each split), documents, judgments, components and clusters."""
+    if not isinstance(benchmark, Benchmark):
+        return {"units": len(benchmark.units)}
+    by_split = Counter(q.split for q in benchmark.queries.values())
+    components = splits.components(truth.qrels)
+    return {
+        "queries": len(benchmark.queries),
+        "documents": len(benchmark.corpus),
+        "judged": sum(len(judged) for judged in truth.qrels.values()),
+        "relevant": sum(len(splits.relevant(judged)) for judged in truth.qrels.values()),
+        **{split: by_split[split] for split in base.SPLITS},
+        "components": len(set(components.values())),
+        "largest_component": splits.largest(components),
+        "clusters": len(set(truth.clusters.values())),
+        "largest_cluster": splits.largest(truth.clusters),
+    }
+
+
+def check_counts(entry: Entry, counts: Mapping[str, int]) -> None:
+    """BenchmarkError unless the counts are those of the card, within its tolerance."""
+    for name, expected in entry.counts.items():
+        if abs(counts[name] - expected) > entry.tolerance * expected:
+            raise BenchmarkError(
+                f"{entry.id}: {name} is {counts[name]}, its card says {expected}: the sources are not the ones the "
+                f"card was written for. Check the versions of artifacts and packages, or correct "
+                f"config/benchmarks/{entry.family}.yaml"
+            )
+
+
+def _builder(entry: Entry) -> ModuleType:
+    return importlib.import_module(f"rankrepro.benchmarks.{entry.builder}")
+
+
+def _origin(entry: Entry) -> dict[str, Any]:
+    from rankrepro import artifacts
+
+    catalogue = artifacts.load_catalogue()
+    folder = Path(__file__).parent
+    fingerprint = getattr(_builder(entry), "fingerprint", None)
+    return {
+        "code": {m: _sha256(folder / f"{m}.py") for m in (entry.builder, "base", "splits")},
+        "artifacts": {a: artifacts.find(catalogue, a, entry.family).digest for a in entry.artifacts},
+        "fingerprint": fingerprint() if fingerprint else "",
+    }
+
+
+def _write(entry: Entry, folder: Path, benchmark: Any, truth: Any, counts: Mapping[str, int]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        getattr(_builder(entry), "write", base.write)(new, benchmark, truth)
+        names = sorted(p.relative_to(new).as_posix() for p in new.rglob("*") if p.is_file())
+        marker = {
+            "id": entry.id,
+            "digest": digest(entry.id),
+            "counts": counts,
+            "files": {name: _sha256(new / name) for name in names},
+        }
+        (new / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+        _sync([*(new / name for name in names), new / MARKER, new])
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _marker(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+
+
+def _verified(folder: Path, wanted: Any) -> dict[str, Any]:
+    marker = _marker(folder)
+    if not marker:
+        raise BenchmarkError(f"{folder / MARKER} is missing or unreadable: delete {folder} and run again")
+    for name, expected in marker["files"].items():
+        if wanted(name) and (not (folder / name).is_file() or _sha256(folder / name) != expected):
+            raise BenchmarkError(
+                f"{folder / name} is missing or has changed since it was built: delete {folder} and run again"
+            )
+    return marker
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,38 @@
+"""A benchmark as a BEIR folder, for tools that know nothing of this project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
+from rankrepro.errors import BenchmarkError
+
+
+def export_beir(benchmark: Benchmark, truth: Truth, folder: Path) -> None:
+    """Write corpus.jsonl, queries.jsonl and qrels/<split>.tsv to `folder`, which must be new or empty.
+
+    BEIR has no place for `Query.excluded`: where a query has such documents, `excluded.jsonl` lists them.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise BenchmarkError(f"{folder} is not empty: name a new folder, nothing is overwritten")
+    (folder / "qrels").mkdir(parents=True)
+    queries = benchmark.queries.values()
+    documents = benchmark.corpus.values()
+    _lines(folder / "corpus.jsonl", ({"_id": d.id, "title": d.title, "text": d.text} for d in documents))
+    _lines(folder / "queries.jsonl", ({"_id": q.id, "text": q.text} for q in queries))
+    if any(q.excluded for q in queries):
+        _lines(folder / "excluded.jsonl", ({"_id": q.id, "excluded": q.excluded} for q in queries if q.excluded))
+    for split in SPLITS:
+        chosen = benchmark.of_split(split)
+        if not chosen:
+            continue
+        rows = [f"{q}\t{d}\t{grade}" for q in chosen for d, grade in sorted(truth.qrels[q].items())]
+        text = "\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n"
+        (folder / "qrels" / f"{split}.tsv").write_text(text, encoding="utf-8")
+
+
+def _lines(path: Path, rows: Iterable[object]) -> None:
+    with path.open("w", encoding="utf-8") as f:
+        f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

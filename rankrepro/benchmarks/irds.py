@@ -1,0 +1,80 @@
+"""Data sets of ir_datasets as benchmarks (scale paper): `beir/...`, `msmarco-passage/trec-dl-...`, any other id.
+
+Queries and judgments are copied; the corpus, often millions of passages, stays where ir_datasets keeps it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankrepro.benchmarks import splits
+from rankrepro.benchmarks.base import Benchmark, Document, Query, ReferredCorpus, Truth
+from rankrepro.errors import BenchmarkError, UnknownName
+
+# a query of these is a document too, which BEIR's evaluation leaves out of the query's own results
+QUERY_IS_DOCUMENT = ("beir/arguana", "beir/quora")
+
+
+class Corpus(ReferredCorpus):
+    """The documents of an ir_datasets id, looked up one by one."""
+
+    def __init__(self, ir_datasets: str) -> None:
+        self.reference = {"ir_datasets": ir_datasets}
+        self._dataset = dataset(ir_datasets)
+        self._store: Any = None
+
+    def __getitem__(self, doc_id: str) -> Document:
+        self._store = self._store or self._dataset.docs_store()
+        return _document(self._store.get(doc_id))
+
+    def __iter__(self) -> Iterator[str]:
+        return (doc.doc_id for doc in self._dataset.docs_iter())
+
+    def __len__(self) -> int:
+        return self._dataset.docs_count()
+
+    def stream(self) -> Iterator[Document]:
+        """All documents in the order of the collection, to index it without a look-up each."""
+        return map(_document, self._dataset.docs_iter())
+
+
+def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, Any]) -> tuple[Benchmark, Truth]:
+    """The data set whose id is the benchmark's (or `params["dataset"]`); all its judged queries are test queries."""
+    name = params.get("dataset", benchmark_id)
+    data = dataset(name)
+    for part in ("docs", "queries", "qrels"):
+        if not data.has(part):
+            raise BenchmarkError(f"{name} of ir_datasets has no {part}: choose a subset that has, such as {name}/test")
+    qrels: dict[str, dict[str, int]] = defaultdict(dict)
+    for judgment in data.qrels_iter():
+        qrels[judgment.query_id][judgment.doc_id] = int(judgment.relevance)
+    qrels = {q: judged for q, judged in qrels.items() if splits.relevant(judged)}
+    own = name.startswith(QUERY_IS_DOCUMENT)
+    queries = {
+        q.query_id: Query(q.query_id, q.default_text(), "test", excluded=(q.query_id,) if own else ())
+        for q in data.queries_iter()
+        if q.query_id in qrels
+    }
+    qrels = {q: qrels[q] for q in queries}
+    if not queries:
+        raise BenchmarkError(f"{benchmark_id}: no query of {name} has a relevant document")
+    return Benchmark(benchmark_id, queries, Corpus(name)), Truth(qrels, splits.clusters(qrels))
+
+
+def dataset(name: str) -> Any:
+    """The data set of that id, or UnknownName with the nearest one."""
+    import ir_datasets
+
+    try:
+        return ir_datasets.load(name)
+    except KeyError:
+        raise UnknownName("ir_datasets id", name, map(str, ir_datasets.registry)) from None
+
+
+def _document(doc: Any) -> Document:
+    title = getattr(doc, "title", "") or ""
+    text = getattr(doc, "text", None)
+    return Document(doc.doc_id, title, doc.default_text() if text is None else text)

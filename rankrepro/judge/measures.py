@@ -1,0 +1,191 @@
+"""Measures: what a cell's output is worth, unit by unit, against the truth.
+
+To add one, add an entry to MEASURES: its name, the output types it reads, and a function (output, truth) -> unit ->
+value. A pooled measure (perplexity, a pooled AUC) returns the material of each unit instead, ready for JSON, and names
+a `pool` that turns the materials of many units into the value.
+
+Ranking measures are ir_measures' and go by its names. Names that are not in MEASURES (`nDCG@3`, `P(rel=2)@10`) are
+parsed by ir_measures when asked for. nDCG@10 has linear gains; measures of binary relevance count grades >= 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rankrepro.benchmarks.base import Truth
+from rankrepro.cell import DECIMALS, Output, Ranking
+from rankrepro.errors import BenchmarkError, OutputError, UnknownName
+from rankrepro.judge.statistics import Array, Pooled
+
+RUNS = ("ranking", "retrieval")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """outputs: the output types it reads · unit: what is measured · direction: 1 if higher is better, else -1.
+
+    cluster is "truth" where units are resampled by the benchmark's clusters, "unit" where each stands for itself.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    score: Callable[[Output, Truth], dict[str, Any]]
+    unit: str = "query"
+    cluster: str = "truth"
+    direction: int = 1
+    pool: Callable[[Sequence[Any]], float] | None = None
+
+    @property
+    def pooled(self) -> bool:
+        return self.pool is not None
+
+    def clusters(self, units: Iterable[str], truth: Truth) -> dict[str, str]:
+        """Unit -> the label of the cluster it is resampled with; a unit the truth does not cluster is its own."""
+        return {u: truth.clusters.get(u, u) if self.cluster == "truth" else u for u in units}
+
+
+def get(name: str) -> Measure:
+    """The measure of that name; UnknownName names the nearest one."""
+    return MEASURES.get(name) or _parsed(name)
+
+
+def per_unit(name: str, output: Output, truth: Truth) -> dict[str, Any]:
+    """Unit -> value in [0, 1] or the measure's own unit (for a pooled measure: the unit's material).
+
+    Ranking measures cover every judged query of `output`; one without a value counts 0.
+    """
+    measure = get(name)
+    if output.type not in measure.outputs:
+        raise OutputError(f"measure '{name}' reads {' or '.join(measure.outputs)}, not an output of type {output.type}")
+    return measure.score(output, truth)
+
+
+def applies(name: str, output: Output) -> bool:
+    """Whether the measure reads outputs of this type."""
+    return output.type in get(name).outputs
+
+
+def as_term(name: str, rows: Sequence[Sequence[Any]]) -> Array | Pooled:
+    """Values (or materials) of one arm, per unit and seed, as a term of a `statistics.Sample`: [seeds, units]."""
+    pool = get(name).pool
+    if pool is None:
+        return np.array(rows, dtype=float).T
+    return Pooled(len(rows[0]), lambda seed, units: pool([rows[u][seed] for u in units]))
+
+
+def oracle(output: Output, truth: Truth) -> Ranking:
+    """The best ordering of the same documents: any measure of it is the ceiling of a re-ranker of these candidates."""
+    run = _run(output)
+    return Ranking({q: {d: float(truth.qrels.get(q, {}).get(d, 0)) for d in scores} for q, scores in run.items()})
+
+
+# --- rankings --------------------------------------------------------------------------------------------------------
+
+
+def ordered(scores: Mapping[str, float]) -> list[str]:
+    """Document ids best first, ties broken by id, whatever order the mapping had."""
+    return sorted(scores, key=lambda d: (-round(scores[d], DECIMALS), d))
+
+
+def _run(output: Output) -> Mapping[str, Mapping[str, float]]:
+    if output.type not in RUNS:
+        raise OutputError(f"an output of type {output.type} has no ranked documents; expected {' or '.join(RUNS)}")
+    return output.values
+
+
+def _judged(output: Output, truth: Truth) -> dict[str, Mapping[str, int]]:
+    """The judgments of the output's queries; BenchmarkError where none of them has a relevant document."""
+    judged = {q: truth.qrels[q] for q in _run(output) if q in truth.qrels}
+    if not any(grade >= 1 for grades in judged.values() for grade in grades.values()):
+        raise BenchmarkError(
+            f"none of the {len(output.values)} queries has a relevant document: judge an output on its own benchmark"
+        )
+    return judged
+
+
+def _ir(name: str) -> Measure:
+    """A measure of ir_measures, parsed when first used."""
+
+    def score(output: Output, truth: Truth) -> dict[str, float]:
+        import ir_measures
+
+        judged = _judged(output, truth)
+        # Ranks instead of scores, so that no provider breaks ties its own way; numbers instead of ids, because some
+        # providers misread ids that hold a blank or are no number.
+        number = {q: str(i) for i, q in enumerate(judged, 1)}
+        documents: dict[str, str] = {}
+        qrels, run = {}, {}
+        for q, grades in judged.items():
+            ranks = ordered(output.values[q])
+            for d in (*ranks, *grades):
+                documents.setdefault(d, str(len(documents) + 1))
+            qrels[number[q]] = {documents[d]: grade for d, grade in grades.items()}
+            run[number[q]] = {documents[d]: float(len(ranks) - i) for i, d in enumerate(ranks)}
+        values = {m.query_id: float(m.value) for m in ir_measures.iter_calc([_parse(name)], qrels, run)}
+        return {q: values.get(n, 0.0) for q, n in number.items()}
+
+    return Measure(name, RUNS, score)
+
+
+def _parse(name: str) -> Any:
+    """An ir_measures object that some installed provider can compute."""
+    import ir_measures
+
+    try:
+        measure = ir_measures.parse_measure(name)
+        cutoff = measure.params.get("cutoff", 1)
+        usable = isinstance(cutoff, int) and cutoff > 0 and ir_measures.DefaultPipeline.supports(measure)
+    except (NameError, ValueError, KeyError, TypeError, AssertionError, SyntaxError):
+        usable = False
+    if not usable:
+        raise UnknownName("measure", name, MEASURES)
+    return measure
+
+
+def _parsed(name: str) -> Measure:
+    _parse(name)
+    return _ir(name)
+
+
+def _candidates_recall(output: Output, truth: Truth) -> dict[str, float]:
+    """Share of a query's relevant documents among its candidates: recall of the first stage at the re-ranked depth."""
+    recall = {}
+    for q, grades in _judged(output, truth).items():
+        relevant = {d for d, grade in grades.items() if grade >= 1}
+        recall[q] = len(relevant & set(output.values[q])) / len(relevant) if relevant else 0.0
+    return recall
+
+
+# --- other outputs ---------------------------------------------------------------------------------------------------
+
+
+def _facts(output: Output, truth: Truth) -> dict[str, float]:
+    return {unit: float(value) for unit, value in output.values.items()}
+
+
+def _likelihoods(output: Output, truth: Truth) -> dict[str, list[float]]:
+    return {block: [float(nll), float(tokens)] for block, (nll, tokens) in output.values.items()}
+
+
+def _perplexity(blocks: Sequence[Sequence[float]]) -> float:
+    """exp of the mean negative log-likelihood per token."""
+    return math.exp(sum(nll for nll, _ in blocks) / sum(tokens for _, tokens in blocks))
+
+
+_IR_NAMES = ("nDCG@10", "nDCG@5", "RR", "RR@10", "AP", "P@10", "R@10", "R@20", "R@100", "Success@1", "Judged@10")
+
+MEASURES: dict[str, Measure] = {
+    m.name: m
+    for m in (
+        *map(_ir, _IR_NAMES),
+        Measure("Candidates-R", RUNS, _candidates_recall),
+        Measure("MalformedRate", ("facts",), _facts, direction=-1),
+        Measure("value", ("facts",), _facts, unit="fact"),
+        Measure("Perplexity", ("likelihoods",), _likelihoods, unit="block", direction=-1, pool=_perplexity),
+    )
+}

@@ -1,0 +1,314 @@
+import json
+
+import numpy as np
+import pytest
+
+from rankrepro.errors import ClaimError
+from rankrepro.judge.claims import Term, judge_claims, parse
+
+ARMS = ("icr.full", "icr.none", "baselines.bm25")
+
+
+class World:
+    """Values per (arm, benchmark) as the judge would look them up: [seeds, units], unit i in cluster i."""
+
+    def __init__(self, **arms):
+        self.arms = {f"p.{arm}": v if isinstance(v, dict) else {"b1": v} for arm, v in arms.items()}
+
+    def __call__(self, arm, benchmark, measure):
+        values = np.atleast_2d(self.arms[arm][benchmark])
+        rows = {f"u{i}": values[:, i].tolist() for i in range(values.shape[1])}
+        return rows, {u: u for u in rows}
+
+    def judge(self, *claims, benchmarks=("b1",), **kwargs):
+        filled = [{"id": f"c{i}", "sentence": "So.", **c} for i, c in enumerate(claims)]
+        results = judge_claims(filled, self, card="p", benchmarks=benchmarks, **kwargs)
+        json.dumps(results, allow_nan=False)
+        return results if len(results) > 1 else results[0]
+
+
+def noise(seed, effect=0.0, n=200, sd=0.1):
+    return np.random.default_rng(seed).normal(effect, sd, n)
+
+
+BASE = noise(0, 0.5)
+UP = {"kind": "superiority", "expr": "m(a) - m(b)"}
+
+
+# --- expressions -----------------------------------------------------------------------------------------------------
+
+
+def test_arithmetic_and_terms():
+    e = parse('(m(full) - m(baselines.bm25, "AP")) / m(full) * 2 + -1', "icr", "nDCG@10")
+    full, bm25 = Term("icr.full", "nDCG@10"), Term("baselines.bm25", "AP")
+    assert e.terms == (full, bm25)
+    assert e({full: np.array([0.5, 1]), bm25: np.array([0.25, 1])}) == pytest.approx([0, -1])
+
+
+def test_functions():
+    values = {Term("c.a", "AP"): np.array([1.0, -4]), Term("c.b", "AP"): np.array([3.0, 2])}
+    for text, expected in (("min(m(a), m(b))", [1, -4]), ("max(m(a), m(b), 2.5)", [3, 2.5])):
+        assert parse(text, "c", "AP")(values) == pytest.approx(expected)
+    assert parse("mean(m(a), m(b), 2)", "c", "AP")(values) == pytest.approx([2, 0])
+    assert parse("abs(m(a))", "c", "AP")(values) == pytest.approx([1, 4])
+
+
+def test_plain_differences_are_recognised():
+    assert parse("m(a) - m(b)", "c", "AP").difference == (Term("c.a", "AP"), Term("c.b", "AP"))
+    for other in ("m(a) + m(b)", "2 * m(a) - m(b)", "m(a) - m(a)", "m(a)"):
+        assert parse(other, "c", "AP").difference is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "m(a).real",
+        "m(a) ** 9",
+        "m(a) if m(a) else 0",
+        "[m(a)]",
+        "m(a) and m(b)",
+        "True + m(a)",
+        "1j * m(a)",
+        "m(a, b)",
+        "m()",
+        "m('a')",
+        "m(a, measure='AP')",
+        "abs(m(a), m(b))",
+        "open(m(a))",
+        "lambda: m(a)",
+        "m(a) -",
+        "",
+        "1 + 1",
+        "(" * 5000 + "m(a)" + ")" * 5000,
+    ],
+)
+def test_nothing_else_is_evaluated(text):
+    with pytest.raises(ClaimError, match="claim 'c-1'"):
+        parse(text, "c", "AP", claim="c-1")
+
+
+def test_misspelt_arms_and_measures_name_claim_and_nearest():
+    with pytest.raises(ClaimError, match=r"claim 'c-1': unknown arm 'icr.ful'; did you mean 'icr.full'"):
+        parse("m(ful)", "icr", "AP", ARMS, "c-1")
+    with pytest.raises(ClaimError, match=r"claim 'c-1': unknown measure 'nDGC@10'; did you mean 'nDCG@10'"):
+        parse('m(full, "nDGC@10")', "icr", "AP", ARMS, "c-1")
+
+
+@pytest.mark.parametrize(
+    "claim, message",
+    [
+        ({"kind": "superority"}, "did you mean 'superiority'"),
+        ({"combine": "allof"}, "did you mean 'all_of'"),
+        ({"role": "placbo"}, "did you mean 'placebo'"),
+        ({"kind": "equivalence"}, "needs a 'margin'"),
+        ({"kind": "trend", "levels": ["a", "b"]}, "three or more 'levels'"),
+        ({"kind": "superiority", "timing": "t"}, "of kind ratio"),
+    ],
+)
+def test_malformed_claims(claim, message):
+    with pytest.raises(ClaimError, match=rf"claim 'c0'.*{message}"):
+        World(a=BASE, b=BASE).judge(UP | claim)
+
+
+# --- kinds -----------------------------------------------------------------------------------------------------------
+
+
+def test_superiority():
+    r = World(a=BASE + noise(1, 0.05), b=BASE).judge(UP)
+    assert (r["verdict"], r["n"], r["clusters"], r["seeds"], r["benchmark"]) == ("reproduced", 200, 200, 1, "b1")
+    assert r["ci"][0] < r["effect"] < r["ci"][1] and r["p"] == r["p_holm"] < 0.001 and r["p_permutation"] < 0.001
+    assert r["needed_n"] is None and r["min_effect"] == 0.01
+
+
+def test_significant_but_below_min_effect_is_not_reproduced():
+    r = World(a=BASE + 0.002 + noise(1, 0, sd=0.001), b=BASE).judge(UP)
+    assert r["p"] < 0.001 and r["effect"] == pytest.approx(0.002, abs=3e-4) and r["verdict"] == "not reproduced"
+
+
+def test_identical_arms():
+    r = World(a=BASE, b=BASE).judge(UP)
+    assert (r["effect"], r["ci"], r["p"], r["verdict"], r["p_permutation"]) == (0, [0, 0], 1, "not reproduced", 1)
+
+
+def test_inconclusive_states_the_n_it_would_need():
+    r = World(a=BASE + noise(1, 0.01), b=BASE).judge(UP)
+    assert r["verdict"] == "inconclusive"
+    assert r["needed_n"] == pytest.approx((2.8016 * 0.1 / 0.01) ** 2, rel=0.15)
+
+
+def test_noninferiority_and_equivalence():
+    near = World(a=BASE + noise(1, 0, sd=0.02), b=BASE)
+    for kind in ("noninferiority", "equivalence"):
+        assert near.judge(UP | {"kind": kind, "margin": 0.02})["verdict"] == "reproduced"
+        assert near.judge(UP | {"kind": kind, "margin": 0.0005})["verdict"] == "inconclusive"
+    below, above = (World(a=BASE + noise(1, d, sd=0.02), b=BASE) for d in (-0.05, 0.05))
+    assert below.judge(UP | {"kind": "noninferiority", "margin": 0.02})["verdict"] == "not reproduced"
+    assert above.judge(UP | {"kind": "noninferiority", "margin": 0.02})["verdict"] == "reproduced"
+    for world in (below, above):
+        assert world.judge(UP | {"kind": "equivalence", "margin": 0.02})["verdict"] == "not reproduced"
+
+
+def test_ratio():
+    claim = {"kind": "ratio", "expr": "m(a) / m(b)", "bound": 0.9}
+    for share, verdict in ((0.8, "reproduced"), (1.0, "not reproduced"), (0.9, "inconclusive")):
+        r = World(a=share * BASE + noise(1, 0, sd=0.05), b=BASE).judge(claim)
+        assert r["effect"] == pytest.approx(share, abs=0.03) and r["verdict"] == verdict
+    assert World(a=BASE, b=0 * BASE).judge(claim)["verdict"] == "inconclusive"  # no ratio to speak of
+
+
+def test_trend():
+    world = World(a=BASE, b=BASE + noise(1, 0.03), c=BASE + noise(2, 0.04), d=BASE + noise(3, 0.09))
+    means = [v["b1"].mean() for v in world.arms.values()]
+    r = world.judge({"kind": "trend", "levels": ["a", "b", "m(c)", "d"]})
+    assert r["effect"] == pytest.approx(np.polyfit(range(4), means, 1)[0], abs=1e-6)
+    assert r["verdict"] == "reproduced"
+    assert world.judge({"kind": "trend", "levels": ["d", "c", "b", "a"]})["verdict"] == "not reproduced"
+
+
+def test_share():
+    win = np.where(np.arange(200) < 150, 0.1, -0.5)
+    r = World(a=BASE + win, b=BASE).judge(UP | {"kind": "share", "bound": 0.6})
+    assert r["effect"] == 0.75 and r["verdict"] == "reproduced"
+    assert World(a=BASE, b=BASE).judge(UP | {"kind": "share"})["effect"] == 0  # a tie is no win
+
+
+def test_share_of_benchmarks():
+    names = [f"b{i}" for i in range(12)]
+    world = World(a={n: noise(i, 0.1) for i, n in enumerate(names)}, b={n: noise(50 + i) for i, n in enumerate(names)})
+    r = world.judge(UP | {"kind": "share", "combine": "macro"}, benchmarks=names)
+    assert (r["effect"], r["n"], len(r["per_benchmark"])) == (1, 12, 12)
+    assert r["p"] == pytest.approx(0.5**12, abs=1e-6) and r["verdict"] == "reproduced"
+
+
+def test_identity_is_never_reproduced_nor_counted():
+    r = World(a=BASE + noise(1, 0.05), b=BASE).judge(
+        UP, UP | {"kind": "identity"}, {"role": "identity", "test": "tests/x.py"}
+    )
+    assert [c["verdict"] for c in r] == ["reproduced", "identity", "identity"]
+    assert r[0]["p_holm"] == r[0]["p"] and r[1]["p"] is None and r[1]["effect"] > 0 and r[2]["effect"] is None
+
+
+def test_timings():
+    measured = {"name": "t", "ratio": 0.5, "ci": [0.4, 0.62], "sound": True, "n": 50}
+    claim = {"kind": "ratio", "timing": "t"}
+    world = World()
+    assert world.judge(claim, timings={"t": measured})["verdict"] == "reproduced"
+    slower = measured | {"ratio": 1.5, "ci": [1.2, 1.9]}
+    assert world.judge(claim, timings={"t": slower})["verdict"] == "not reproduced"
+    unsound = world.judge(claim, timings={"t": measured | {"sound": False}})
+    assert unsound["verdict"] == "inconclusive" and "against itself" in unsound["note"]
+    assert world.judge(claim)["verdict"] == "not run"
+
+
+def test_pooled_measures():
+    rng = np.random.default_rng(0)
+    blocks = {f"u{i}": [[float(nll), 10.0]] for i, nll in enumerate(rng.normal(30, 3, 60))}
+    better = {u: [[nll - 3 + rng.normal(), n]] for u, [[nll, n]] in blocks.items()}
+    arms = {"p.a": better, "p.b": blocks}
+    claim = {"id": "c", "sentence": "", "expr": "m(a) / m(b)", "kind": "ratio", "measure": "Perplexity", "bound": 0.9}
+    lookup = lambda arm, benchmark, measure: (arms[arm], {})  # noqa: E731
+    (r,) = judge_claims([claim], lookup, card="p", benchmarks=["b1"], n_boot=1001)
+    nats = [np.exp(sum(nll for [[nll, _]] in arm.values()) / 600) for arm in (better, blocks)]
+    assert r["effect"] == pytest.approx(nats[0] / nats[1], abs=1e-6) and r["verdict"] == "reproduced"
+    with pytest.raises(ClaimError, match="pooled"):
+        judge_claims([claim | {"kind": "share"}], lookup, card="p", benchmarks=["b1"])
+
+
+# --- several benchmarks, units, guards -------------------------------------------------------------------------------
+
+
+def test_combinations():
+    world = World(a={"b1": BASE + noise(1, 0.05), "b2": BASE + noise(2, 0)}, b={"b1": BASE, "b2": BASE})
+    every, some, macro = world.judge(
+        UP, UP | {"combine": "any_of"}, UP | {"combine": "macro"}, benchmarks=["b1", "b2"], alpha=0.15
+    )
+    rows = {row["benchmark"]: row for row in every["per_benchmark"]}
+    assert every["benchmark"] == "b2" and every["p"] == rows["b2"]["p"] and every["ci"] == rows["b2"]["ci"]
+    assert every["verdict"] != "reproduced"
+    assert some["benchmark"] == "b1" and some["p"] == pytest.approx(2 * rows["b1"]["p"], abs=1e-5)
+    assert some["verdict"] == "reproduced"
+    assert macro["effect"] == pytest.approx((rows["b1"]["effect"] + rows["b2"]["effect"]) / 2, abs=1e-6)
+    assert macro["n"] == 400 and macro["verdict"] == "reproduced"
+
+
+def test_over_names_benchmarks_of_this_scale():
+    world = World(a={"b1": BASE + noise(1, 0.05), "b2": BASE}, b={"b1": BASE, "b2": BASE})
+    claim = UP | {"over": ["b1", "elsewhere"]}
+    assert world.judge(claim, benchmarks=["b1", "b2"])["verdict"] == "reproduced"
+    assert world.judge(UP | {"over": ["elsewhere"]})["verdict"] == "not run"
+    quick = world.judge(claim, benchmarks=["b1", "b2"], verdicts=False)
+    assert quick["verdict"] == "smoke" and len(quick["per_benchmark"]) == 2 and quick["effect"] is not None
+
+
+def test_units_are_those_all_terms_share():
+    r = World(a=BASE[:150] + 0.1, b=BASE).judge(UP)
+    assert r["n"] == 150 and r["effect"] == pytest.approx(0.1)
+
+
+def test_where_restricts_to_tagged_units():
+    win = np.where(np.arange(200) < 50, 0.1, 0.0)
+    r = World(a=BASE + win, b=BASE).judge(
+        UP | {"where": "novel"}, tagged=lambda b, tag: {f"u{i}" for i in range(50)} if tag == "novel" else set()
+    )
+    assert r["n"] == 50 and r["effect"] == pytest.approx(0.1)
+    assert "tagged 'gone'" in World(a=BASE, b=BASE).judge(UP | {"where": "gone"})["note"]
+
+
+def test_not_run_names_what_is_missing_and_still_counts():
+    r = World(a=BASE + noise(1, 0.05), b=BASE).judge(UP, UP | {"expr": "m(a) - m(gone)"})
+    assert r[1]["verdict"] == "not run" and r[1]["note"] == "p.gone on b1"
+    assert (r[1]["effect"], r[1]["ci"], r[1]["p"], r[1]["p_holm"]) == (None, [None, None], None, None)
+    assert r[0]["p_holm"] == pytest.approx(2 * r[0]["p"], abs=1e-5)
+
+
+def test_a_claim_that_is_only_a_sentence_is_not_run_and_not_counted():
+    r = World(a=BASE + noise(1, 0.05), b=BASE).judge(UP, {})
+    assert r[1]["verdict"] == "not run" and r[1]["kind"] is None and r[0]["p_holm"] == r[0]["p"]
+
+
+def test_the_guard_names_a_strawman():
+    arms = {"a": BASE + noise(1, 0.05), "b": BASE, "floor": BASE + noise(2)}
+    claim = UP | {"guard": "m(b) - m(floor)"}
+    r = World(**arms).judge(claim)
+    assert r["verdict"] == "baseline not competent" and r["guard"]["passed"] is False
+    assert World(**arms | {"floor": BASE - 0.2 + noise(2)}).judge(claim)["verdict"] == "reproduced"
+    assert World(**arms | {"a": BASE + noise(1, -0.05)}).judge(claim)["verdict"] == "not reproduced"
+    assert World(a=BASE, b=BASE).judge(claim)["note"] == "p.floor on b1"
+
+
+def test_the_guard_must_hold_on_every_benchmark():
+    world = World(
+        a={b: BASE + noise(1, 0.05) for b in ("b1", "b2")},
+        b={b: BASE for b in ("b1", "b2")},
+        floor={"b1": BASE - 0.3 + noise(2), "b2": BASE + noise(3)},
+    )
+    r = world.judge(UP | {"guard": "m(b) - m(floor)"}, benchmarks=["b1", "b2"])
+    assert r["verdict"] == "baseline not competent" and r["guard"]["benchmark"] == "b2"
+
+
+def test_placebos():
+    placebo = UP | {"role": "placebo"}
+    leak = World(a=BASE + noise(1, 0.05), b=BASE).judge(placebo)
+    assert leak["verdict"] == "placebo passed" and leak["p_holm"] is None
+    assert World(a=BASE + noise(1), b=BASE).judge(placebo)["verdict"] == "placebo failed as it must"
+    one_of_two = World(a={"b1": BASE + noise(1, 0.05), "b2": BASE + noise(2)}, b={"b1": BASE, "b2": BASE})
+    assert one_of_two.judge(placebo, benchmarks=["b1", "b2"])["verdict"] == "placebo passed"
+
+
+def test_results_do_not_depend_on_the_order_of_claims():
+    world = World(a=BASE + noise(1, 0.02), b=BASE, c=BASE + noise(2, 0.01))
+    claims = [UP | {"id": "x"}, UP | {"id": "y", "expr": "m(c) - m(b)"}]
+    assert world.judge(*claims) == world.judge(*claims[::-1])[::-1]
+    assert world.judge(*claims) == world.judge(*claims)
+
+
+def test_seeds_are_shown():
+    runs = BASE + np.array([[-0.02], [0.0], [0.02]]) + 0.2
+    r = World(a=runs, b=BASE).judge(UP)
+    assert r["seeds"] == 3 and r["seed_sd"] == pytest.approx(0.02, abs=1e-4)
+
+
+def test_too_few_draws_to_judge_a_placebo():
+    with pytest.raises(ValueError, match="more than 1,000 draws"):
+        World(a=BASE, b=BASE).judge(UP, n_boot=999)

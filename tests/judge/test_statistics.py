@@ -1,0 +1,253 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rankrepro.errors import BenchmarkError
+from rankrepro.judge import statistics
+from rankrepro.judge.statistics import Pooled, Sample, bootstrap, holm, interval, p_value, permutation_p, proportion
+
+
+def sample(clusters=None, **values):
+    arrays = {t: np.atleast_2d(np.asarray(v, dtype=float)) for t, v in values.items()}
+    n = next(iter(arrays.values())).shape[1]
+    units = [f"u{i}" for i in range(n)]
+    return Sample(units, units if clusters is None else [str(c) for c in clusters], arrays)
+
+
+def x(means):
+    return means["x"]
+
+
+def difference(means):
+    return means["a"] - means["b"]
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+def test_independent_units_give_the_standard_error_and_hesterbergs_factor():
+    values = np.random.default_rng(0).normal(size=25)
+    e = bootstrap(sample(x=values), x, n_boot=20000)
+    assert e.effect == pytest.approx(values.mean())
+    assert e.se == pytest.approx(stats.sem(values))  # the jackknife of a mean
+    assert e.df == pytest.approx(24)
+    assert e.expansion == pytest.approx(math.sqrt(25 / 24), rel=0.02)
+    t = stats.t.interval(0.95, 24, values.mean(), stats.sem(values))
+    assert interval(e) == pytest.approx(t, abs=0.1 * stats.sem(values))
+    assert p_value(e) == pytest.approx(stats.ttest_1samp(values, 0, alternative="greater").pvalue, abs=0.02)
+
+
+def test_identical_arms():
+    values = np.random.default_rng(0).normal(size=40)
+    e = bootstrap(sample(a=values, b=values), difference)
+    assert (e.effect, interval(e), p_value(e), p_value(e, direction=-1)) == (0, (0, 0), 1, 1)
+
+
+def test_copies_of_a_cluster_add_no_evidence():
+    values = np.random.default_rng(1).normal(size=20)
+    once = bootstrap(sample(x=values), x)
+    copied = bootstrap(sample(clusters=np.repeat(np.arange(20), 7), x=np.repeat(values, 7)), x)
+    assert copied.se == pytest.approx(once.se)
+    assert copied.df == pytest.approx(once.df)
+    assert interval(copied) == pytest.approx(interval(once), rel=0.1)
+
+
+def test_a_weighted_mean_of_clusters_by_hand():
+    e = bootstrap(sample(clusters="aab", x=[0, 0, 3]), x)
+    assert e.effect == pytest.approx(1)
+    # without a: 3, without b: 0; (G - 1) / G times the squares of 3 - 1 and 0 - 1
+    assert e.unit_variance == pytest.approx((2**2 + 1**2) / 2)
+    assert set(np.round(e.draws, 6)) == {0, 1, 3}  # bb, ab, aa
+
+
+def test_seeds_by_hand():
+    e = bootstrap(sample(x=[[1, 1, 1, 1], [2, 2, 2, 2], [6, 6, 6, 6]]), x)
+    assert (e.effect, e.n_seeds, e.unit_variance) == (3, 3, 0)
+    assert e.seed_variance == pytest.approx(np.var([1, 2, 6], ddof=1) / 3)
+    assert e.df == pytest.approx(2)
+    assert {1.0, 6.0} <= set(e.draws)
+
+
+def test_seed_variance_of_two_terms_is_paired_by_position():
+    shared = np.array([[0.0], [1], [5]]) + np.random.default_rng(0).normal(size=30)
+    e = bootstrap(sample(a=shared + 0.5, b=shared), difference)
+    assert e.seed_variance == pytest.approx(0)
+    assert e.effect == pytest.approx(0.5)
+
+
+def test_macro_is_the_mean_of_effects_with_summed_variances():
+    rng = np.random.default_rng(2)
+    one, two = sample(x=rng.normal(1, 1, 30)), sample(x=rng.normal(3, 1, 300))
+    both = bootstrap([one, two], x)
+    parts = [bootstrap(s, x) for s in (one, two)]
+    assert both.effect == pytest.approx(np.mean([p.effect for p in parts]))
+    assert both.unit_variance == pytest.approx(sum(p.unit_variance for p in parts) / 4)
+    assert np.std(both.draws) == pytest.approx(both.se, rel=0.05)
+    assert 29 < both.df < 330
+    assert (both.n_units, both.n_clusters) == (330, 330)
+
+
+def test_a_checkpoint_judged_on_two_benchmarks_has_one_seed_effect():
+    rng = np.random.default_rng(3)
+    seed_effect = np.array([[-1.0], [0], [1]])
+    samples = [sample(x=seed_effect + rng.normal(0, 0.1, 200)) for _ in range(2)]
+    assert bootstrap(samples, x).seed_variance == pytest.approx(1 / 3)  # not 1 / 6
+
+
+def test_pooled_terms_take_the_same_draws():
+    rng = np.random.default_rng(4)
+    values, clusters = rng.normal(size=(3, 60)), [str(c) for c in rng.integers(0, 12, 60)]
+    pooled = Pooled(3, lambda seed, units: float(values[seed][units].mean()))
+    plain = Sample(clusters, clusters, {"x": values})
+    slow = bootstrap(Sample(clusters, clusters, {"x": pooled}), x, n_boot=200)
+    fast = bootstrap(plain, x, n_boot=200)
+    assert slow.draws == pytest.approx(fast.draws)
+    assert (slow.effect, slow.unit_variance, slow.seed_variance, slow.df) == pytest.approx(
+        (fast.effect, fast.unit_variance, fast.seed_variance, fast.df)
+    )
+
+
+def test_draws_do_not_depend_on_the_size_of_blocks(monkeypatch):
+    s = sample(x=np.random.default_rng(0).normal(size=(2, 50)))
+    whole = bootstrap(s, x, n_boot=100)
+    monkeypatch.setattr(statistics, "BLOCK", 50 * 100)
+    again = bootstrap(s, x, n_boot=100)
+    assert np.array_equal(whole.draws, again.draws) and whole.se == again.se
+
+
+# --- reading estimates -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99, 0.999])
+def test_p_inverts_the_interval(level):
+    e = bootstrap(sample(x=np.random.default_rng(5).exponential(size=15)), x)
+    low, high = interval(e, level)
+    assert p_value(e, null=low) == pytest.approx((1 - level) / 2, rel=0.05)
+    assert p_value(e, null=high, direction=-1) == pytest.approx((1 - level) / 2, rel=0.05)
+
+
+def test_direction_mirrors():
+    values = np.random.default_rng(6).normal(0.3, 1, 30)
+    up, down = bootstrap(sample(x=values), x), bootstrap(sample(x=-values), x)
+    assert p_value(up, 0.1) == pytest.approx(p_value(down, -0.1, -1))
+    assert interval(up) == pytest.approx(tuple(-b for b in reversed(interval(down))))
+
+
+def test_p_has_a_floor():
+    e = bootstrap(sample(x=np.random.default_rng(7).normal(10, 1, 200)), x, n_boot=999)
+    assert p_value(e) == pytest.approx(1 / 1000)
+    assert p_value(e, direction=-1) == pytest.approx(1)
+
+
+def test_one_cluster_says_nothing():
+    e = bootstrap(sample(clusters="aaa", x=[1, 2, 3]), x)
+    assert interval(e) == (-math.inf, math.inf)
+    assert p_value(e) == 1
+
+
+def test_a_giant_cluster_counts_for_what_it_is():
+    clusters = [0] * 748 + list(range(1, 148))
+    e = bootstrap(sample(clusters=clusters, x=np.random.default_rng(0).normal(size=895)), x)
+    assert e.df == pytest.approx(1)  # 148 clusters, worth 1.4; at least 2
+
+
+def test_a_ratio_whose_denominator_can_vanish_has_no_upper_end():
+    e = bootstrap(sample(a=[1.0] * 4, b=[1.0, 0, 0, 0]), lambda m: m["a"] / m["b"])
+    assert interval(e) == (-math.inf, math.inf) and p_value(e, 1.0) == 1
+
+
+def test_shapes_are_checked():
+    with pytest.raises(BenchmarkError, match="2 units has 1 cluster"):
+        Sample(["a", "b"], ["a"], {})
+    with pytest.raises(BenchmarkError, match=r"values of 'x' have shape \(2,\); expected \[seeds, 2 units\]"):
+        Sample(["a", "b"], ["a", "b"], {"x": np.zeros(2)})
+
+
+# --- against other implementations -----------------------------------------------------------------------------------
+
+
+def test_draws_agree_with_scipy():
+    values = np.random.default_rng(8).exponential(size=60)
+    ours = bootstrap(sample(x=values), x, n_boot=20000)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20000, method="percentile", rng=0)
+    assert np.std(ours.draws) == pytest.approx(theirs.standard_error, rel=0.02)
+    plain = np.quantile(ours.draws, [0.025, 0.975])
+    assert plain == pytest.approx(theirs.confidence_interval, abs=0.04 * (plain[1] - plain[0]))
+
+
+def test_a_share_of_independent_units_is_the_exact_binomial():
+    wins = np.array([1] * 14 + [0] * 6)
+    share = proportion(wins, [str(i) for i in range(20)])
+    test = stats.binomtest(14, 20, 0.5, alternative="greater")
+    assert share.n_effective == pytest.approx(20)
+    assert p_value(share, 0.5) == pytest.approx(test.pvalue)
+    assert interval(share) == pytest.approx(stats.binomtest(14, 20).proportion_ci(0.95, "exact"))
+    assert p_value(share, 0.5, -1) == pytest.approx(stats.binomtest(14, 20, 0.5, alternative="less").pvalue)
+
+
+def test_a_share_without_exceptions_is_no_certainty():
+    share = proportion(np.ones(10), [str(i) for i in range(10)])
+    assert p_value(share, 0.5) == pytest.approx(0.5**10)
+    low, high = interval(share)
+    assert high == 1 and low == pytest.approx(stats.binomtest(10, 10).proportion_ci(0.95, "exact").low)
+    clustered = proportion(np.ones(100), [str(i % 10) for i in range(100)])
+    assert p_value(clustered, 0.5) == pytest.approx(0.5**10)
+
+
+def test_a_share_of_copied_units_counts_the_clusters():
+    wins, clusters = np.repeat([1, 0, 1, 1, 0, 1, 1, 1], 50), np.repeat(list("abcdefgh"), 50)
+    assert proportion(wins, clusters).n_effective < 8.001
+
+
+def test_permutation_is_exact_for_few_clusters():
+    differences, clusters = np.array([0.5, 0.1, -0.2, 0.4, 0.3]), ["a", "a", "b", "c", "d"]
+    sums = np.array([0.6, -0.2, 0.4, 0.3])
+    flips = [np.dot(signs, sums) for signs in itertools.product([1, -1], repeat=4)]
+    assert permutation_p(differences, clusters) == pytest.approx(np.mean([f >= sums.sum() - 1e-12 for f in flips]))
+
+
+def test_permutation_is_seeded_and_agrees_with_the_bootstrap():
+    values = np.random.default_rng(9).normal(0.2, 1, 100)
+    clusters = [str(i // 2) for i in range(100)]
+    p = permutation_p(values, clusters, seed=1)
+    assert p == permutation_p(values, clusters, seed=1)
+    assert p == pytest.approx(p_value(bootstrap(sample(clusters=clusters, x=values), x)), abs=0.02)
+    assert permutation_p(np.zeros(30), [str(i) for i in range(30)]) == 1
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_timing_is_log_normal():
+    t = statistics.timing(0.5, (0.4, 0.625), 50)
+    assert interval(t) == pytest.approx((0.4, 0.625))
+    assert p_value(t, 0.625, -1) == pytest.approx(0.025)
+    assert p_value(t, 1.0, 1) == pytest.approx(1, abs=1e-6)
+
+
+def test_required_n_is_the_textbooks():
+    n = statistics.required_n(sd=0.25, min_effect=0.05)
+    assert n == math.ceil(((1.959964 + 0.841621) * 0.25 / 0.05) ** 2)
+    assert statistics.required_n(0.25, 0.05, alpha=0.005) > n
+    assert statistics.required_n(0.25, 0.05, seed_variance=1e-4) > n
+    assert statistics.required_n(0.25, 0.05, seed_variance=0.01) is None  # only seeds would help
+
+
+def test_ranx_table():
+    rng = np.random.default_rng(10)
+    base = rng.uniform(size=80)
+    arms = {"base": base, "same": base.copy(), "up": base + rng.normal(0.1, 0.1, 80), "down": base - 0.1 * base}
+    table = statistics.ranx_table(arms, "base")
+    assert table["up"]["p"] == pytest.approx(stats.ttest_rel(arms["up"], base).pvalue)
+    assert table["down"]["p"] == pytest.approx(stats.ttest_rel(arms["down"], base).pvalue)
+    assert table["same"] == {"mean": pytest.approx(base.mean()), "p": None, "p_holm": None, "letter": None}
+    assert [table[a]["letter"] for a in arms] == [None, None, "a", None]
+    smaller, larger = sorted((table["up"], table["down"]), key=lambda row: row["p"])
+    assert smaller["p_holm"] == pytest.approx(3 * smaller["p"])
+    assert larger["p_holm"] == pytest.approx(max(2 * larger["p"], 3 * smaller["p"]))

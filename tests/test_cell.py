@@ -1,0 +1,124 @@
+"""The cell contract: what comes back is checked, rounded, ordered; long cells resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rankrepro.benchmarks.base import Benchmark, Document, Query, sample
+from rankrepro.cell import Cell, Facts, Ranking, Retrieval
+from rankrepro.errors import OutputError
+from rankrepro.runner import decoys_of, queries_of, reorder
+
+DOCS = {d: Document(d, d, "text") for d in "abcd"}
+
+
+def cell(**changes: object) -> Cell:
+    benchmark = Benchmark("x", {q: Query(q, f"text {q}", "test") for q in ("q1", "q2")}, DOCS)
+    defaults: dict = {
+        "name": "t.arm",
+        "benchmark": benchmark,
+        "queries": {"q1": "one", "q2": "two"},
+        "candidates": {"q1": ["a", "b"], "q2": ["c", "d"]},
+        "params": SimpleNamespace(),
+    }
+    return Cell(**{**defaults, **changes})
+
+
+GOOD = {"q1": {"a": 1.0, "b": 2.0}, "q2": {"c": 0.0, "d": 0.0}}
+
+
+def test_scores_are_rounded_and_ties_broken_by_document() -> None:
+    out = Ranking({"q1": {"b": 1.000001, "a": 1.000002}, "q2": {"d": -0.0000001, "c": 0.0}}).checked(cell())
+    assert list(out.values["q1"].items()) == [("a", 1.0), ("b", 1.0)]
+    assert json.dumps(out.values["q2"]) == '{"c": 0.0, "d": 0.0}'  # no minus zero
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"q1": GOOD["q1"]}, "1 queries, 2 were given"),
+        ({**GOOD, "q1": {"a": 1.0}}, "query q1: the candidate set changed"),
+        ({**GOOD, "q1": {"a": 1.0, "b": 1.0, "c": 1.0}}, "the candidate set changed"),
+        ({**GOOD, "q2": {"c": float("nan"), "d": 1.0}}, "not a finite number"),
+        ({**GOOD, "q2": {"c": float("inf"), "d": 1.0}}, "not a finite number"),
+    ],
+)
+def test_a_bad_ranking_is_refused(values: dict, words: str) -> None:
+    with pytest.raises(OutputError, match=words):
+        Ranking(values).checked(cell())
+
+
+def test_a_bad_retrieval_or_fact_is_refused() -> None:
+    with pytest.raises(OutputError, match="not a document"):
+        Retrieval({**GOOD, "q1": {"zzz": 1.0}}).checked(cell())
+    with pytest.raises(OutputError, match="no scored document"):
+        Retrieval({**GOOD, "q1": {}}).checked(cell())
+    with pytest.raises(OutputError, match="not a finite number"):
+        Facts({"x": float("nan")}).checked(cell())
+
+
+def test_map_resumes_at_the_first_unfinished_batch(tmp_path: Path) -> None:
+    calls: list[list[str]] = []
+
+    def work(units: list[str], fail_at: str | None = None) -> dict[str, float]:
+        calls.append(units)
+        if fail_at in units:
+            raise KeyboardInterrupt
+        return {u: float(ord(u[-1])) for u in units}
+
+    units = ["u1", "u2", "u3", "u4", "u5"]
+    first = cell(shards=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        first.map(units, lambda u: work(u, "u5"), batch=2)
+    with (tmp_path / "units.jsonl").open("ab") as f:
+        f.write(b'{"values": {"u5": 1')
+    again = cell(shards=tmp_path)
+    assert again.map(units, work, batch=2) == {u: float(ord(u[-1])) for u in units}
+    assert calls == [["u1", "u2"], ["u3", "u4"], ["u5"], ["u5"]]
+    assert set(again.meter.units) == set(units)  # the cost of resumed batches is kept
+
+
+def test_map_returns_what_json_holds_with_or_without_shards(tmp_path: Path) -> None:
+    work = {"u": {"x": (1, 2), "y": 0.1 + 0.2}}
+    assert cell().map(["u"], lambda units: work) == cell(shards=tmp_path).map(["u"], lambda units: work)
+
+
+def test_map_wants_every_unit_back() -> None:
+    with pytest.raises(OutputError, match="a batch of 2 units came back with 1"):
+        cell().map(["u1", "u2"], lambda units: {"u1": 1}, batch=2)
+
+
+def test_samples_are_fixed_and_nested() -> None:
+    ids = [f"q{i}" for i in range(50)]
+    assert sample("b", ids, 10) == sample("b", ids[::-1], 10)
+    assert set(sample("b", ids, 10)) < set(sample("b", ids, 20))
+    assert sample("b", ids, 10) != sample("other", ids, 10)
+    assert sample("b", ids, None) == sorted(ids)
+
+
+def test_decoys_are_other_queries() -> None:
+    queries = {f"q{i}": f"text {i}" for i in range(7)}
+    decoys = decoys_of(queries)
+    assert sorted(decoys.values()) == sorted(queries.values())
+    assert all(decoys[q] != queries[q] for q in queries)
+
+
+def test_queries_of_a_cell_never_come_from_another_split() -> None:
+    queries = {f"q{i}": Query(f"q{i}", "t", ("train", "validation", "test")[i % 3]) for i in range(30)}
+    benchmark = Benchmark("x", queries, DOCS)
+    chosen = queries_of(benchmark, ["train", "test"], 12, "own")
+    assert len(chosen) == 12
+    assert all(queries[q].split != "validation" for q in chosen)
+
+
+def test_orders() -> None:
+    docs = [f"d{i}" for i in range(20)]
+    assert reorder(docs, "first_stage", "q", 0) == docs
+    assert reorder(docs, "reversed", "q", 0) == docs[::-1]
+    scrambled = reorder(docs, "scrambled", "q", 0)
+    assert sorted(scrambled) == sorted(docs)
+    assert scrambled not in (docs, docs[::-1])
+    assert scrambled == reorder(docs, "scrambled", "q", 0) != reorder(docs, "scrambled", "q2", 0)

@@ -1,0 +1,109 @@
+"""The plan: digests say what determines a result, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS
+from rankrepro.cards import load_cards
+from rankrepro.plan import closure, code_digest, make_plan
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """papers/ and methods/ with two toy papers that share a part but not a module."""
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "methods" / "parts").mkdir(parents=True)
+    (tmp_path / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
+    (tmp_path / "methods" / "toy.py").write_text(TOY_METHOD)
+    (tmp_path / "methods" / "toy2.py").write_text(TOY_METHOD)
+    (tmp_path / "papers" / "toy.yaml").write_text(TOY_CARD)
+    (tmp_path / "papers" / "toy2.yaml").write_text(
+        TOY_CARD.replace("toy.", "toy2.").replace("key: toy", "key: toy2").replace("toy-over", "toy2-over")
+    )
+    return tmp_path
+
+
+def digests(house: Path, papers: str = "all") -> dict[str, str]:
+    code_digest.cache_clear()
+    plan = make_plan(load_cards(house / "papers"), "quick", papers, methods=house / "methods")
+    return {f"{n.name}#{n.spec['seed']}": n.digest for n in plan.nodes.values()}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    assert set(before) == set(after)
+    return {k.split(".")[0] for k in before if before[k] != after[k]}
+
+
+def test_a_changed_byte_in_a_method_changes_that_method_only(house: Path) -> None:
+    before = digests(house)
+    with (house / "methods" / "toy2.py").open("a") as f:
+        f.write("#")
+    assert changed(before, digests(house)) == {"toy2"}
+
+
+def test_a_changed_byte_in_a_shared_part_changes_all_that_import_it(house: Path) -> None:
+    from rankrepro.plan import _imports
+
+    before = digests(house)
+    with (house / "methods" / "parts" / "toy_words.py").open("a") as f:
+        f.write("#")
+    _imports.cache_clear()
+    assert changed(before, digests(house)) == {"toy", "toy2"}
+    assert [f.name for f in closure("toy", house / "methods")] == ["toy_words.py", "toy.py"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "affected"),
+    [
+        ("depth: 5}, params", "depth: 4}, params", {"toy.overlap#0"}),
+        ("batch: 2", "batch: 3", {"toy.overlap#0"}),
+        ("k: 10", "k: 11", {"toy.lexical#0", "toy.overlap#0", "toy.noise#0", "toy.noise#1"}),
+        ("all: 12", "all: 13", {"toy.lexical#0", "toy.overlap#0", "toy.noise#0", "toy.noise#1"}),
+        ("title: A toy paper", "title: Another", set()),
+        ("min_effect: 0.01", "min_effect: 0.02", set()),
+    ],
+)
+def test_what_a_digest_covers(house: Path, old: str, new: str, affected: set[str]) -> None:
+    before = digests(house, "toy")
+    card = house / "papers" / "toy.yaml"
+    assert old in card.read_text()
+    card.write_text(card.read_text().replace(old, new, 1))
+    after = digests(house, "toy")
+    assert {k for k in before if before[k] != after[k]} == affected
+
+
+def test_identical_arms_of_two_papers_are_one_cell(house: Path) -> None:
+    card = house / "papers" / "toy2.yaml"
+    card.write_text(card.read_text().replace("fn: toy2.", "fn: toy."))
+    plan = make_plan(load_cards(house / "papers"), "quick", methods=house / "methods")
+    assert len(plan.nodes) == 4  # lexical, overlap, noise with two seeds
+    assert plan.rows["toy.overlap"]["vital-mini/fever"] == plan.rows["toy2.overlap"]["vital-mini/fever"]
+
+
+def test_jobs_hold_every_node_once_and_wait_for_what_they_need(house: Path) -> None:
+    plan = make_plan(load_cards(house / "papers"), "quick", methods=house / "methods")
+    home = {n.digest: j.id for j in plan.jobs.values() for n in j.nodes}
+    assert sum(len(j.nodes) for j in plan.jobs.values()) == len(plan.nodes) == len(home)
+    for job in plan.jobs.values():
+        assert {home[d] for n in job.nodes for d in n.needs()} == set(job.needs)
+        assert job.id not in job.needs
+
+
+def test_the_plan_is_cheap_and_light() -> None:
+    script = (
+        "import sys, time; start = time.perf_counter(); import rankrepro; print(time.perf_counter() - start)\n"
+        "from rankrepro import status; from rankrepro.plan import make_plan; from rankrepro.cards import load_cards\n"
+        "make_plan(load_cards(), 'desk')\n"
+        "print([m for m in ('torch', 'transformers', 'ranx', 'mlflow', 'pandas', 'scipy', 'numba') if m in sys.modules])"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported, heavy = done.stdout.splitlines()
+    assert float(imported) < 0.3
+    assert heavy == "[]"
+    assert time.perf_counter() - start < 5

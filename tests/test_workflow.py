@@ -1,0 +1,138 @@
+"""The workflow as a user meets it: a toy paper of two files, run by Snakemake on a tiny slice of real data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TOY_CARD, Project, add_toy, make_project
+from jsonschema import Draft202012Validator
+
+
+def results(project: Project, paper: str = "toy") -> dict:
+    return json.loads((project.folder / "reports" / "quick" / paper / "results.json").read_text())
+
+
+def test_a_paper_is_two_files(toy: Project) -> None:
+    done = toy.run()
+    data = results(toy)
+    schema = json.loads((ROOT / "workflow" / "schemas" / "results.schema.json").read_text())
+    Draft202012Validator(schema).validate(data)
+    rows = {r["arm"]: r for r in data["papers"]["toy"]["tables"][0]["rows"]}
+    assert set(rows) == {"toy.lexical", "toy.overlap", "toy.noise"}
+    assert rows["toy.noise"]["seeds"] == 2
+    assert rows["toy.overlap"]["n"] == 12
+    assert rows["toy.overlap"]["value"] > rows["toy.noise"]["value"]  # words tell more than noise on FEVER
+    assert data["papers"]["toy"]["claims"][0]["verdict"] == "smoke"
+    assert data["totals"]["compute_s"] > 0
+    assert "NaN" not in json.dumps(data)
+    assert "<table>" in (toy.folder / "reports" / "quick" / "toy" / "index.html").read_text()
+    runs = list((toy.results / "runs" / "vital-mini" / "fever").glob("toy.lexical-*.trec"))
+    assert len(runs) == 1
+    assert "jobs" in done.stderr  # the status line
+
+    # once more: nothing to do, and quickly
+    before = {p: p.stat().st_mtime_ns for p in toy.results.rglob("*") if p.is_file() and "jobs" not in p.parts}
+    start = time.perf_counter()
+    toy.run()
+    seconds = time.perf_counter() - start
+    after = {p: p.stat().st_mtime_ns for p in toy.results.rglob("*") if p.is_file() and "jobs" not in p.parts}
+    assert before == after
+    assert seconds < 6  # 3 s on a quiet machine; tests may share it
+
+    # garbage truth: cells cannot tell
+    first = toy.store()
+    for file in toy.results.rglob("truth/*.json"):
+        file.write_text("garbage")
+    jobs = sorted(toy.results.glob("jobs/*.json"), key=lambda f: f.with_suffix(".done").stat().st_mtime_ns)
+    (toy.results / "store").rename(toy.results / "old")
+    for job in jobs:
+        toy.python("-m", "rankrepro.runner", str(job), "1")
+    assert toy.store() == first
+
+
+def test_a_killed_run_continues_with_the_same_command_and_the_same_result(tmp_path: Path) -> None:
+    toy = add_toy(make_project(tmp_path, []))
+    card = TOY_CARD.replace("batch: 2, pause: 0", "batch: 1, pause: 0.5")
+    (toy.folder / "papers" / "toy.yaml").write_text(card)
+    run = subprocess.Popen(
+        toy.command("papers=toy"), cwd=toy.folder, env=toy.env(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    shard = None
+    for _ in range(600):
+        time.sleep(0.1)
+        shard = next(iter(toy.results.glob("shards/*/units.jsonl")), None)
+        if shard and len(shard.read_bytes().splitlines()) >= 3:
+            break
+    assert shard, "the run never got as far as a shard"
+
+    # a second run in the same folder is refused while the first lives
+    refused = toy.run("papers=toy", check=False)
+    assert refused.returncode != 0
+    assert f"process {run.pid}" in refused.stdout + refused.stderr
+
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    kept = len(shard.read_bytes().splitlines())
+    with shard.open("ab") as f:
+        f.write(b'{"values": {"torn')  # a line the kill tore
+    toy.run()
+    survived = toy.store()
+    assert not list(toy.results.glob("shards/*/units.jsonl"))
+    assert kept >= 3
+
+    for name in ("store", "jobs", "judged"):
+        (toy.results / name).rename(toy.results / f"{name}-killed")
+    toy.run()
+    assert toy.store() == survived
+
+
+def test_results_that_left_the_store_are_computed_again_and_no_other(toy: Project) -> None:
+    toy.run()
+    before = toy.store()
+    victim = next(d for d in (toy.results / "store").iterdir() if "overlap" in (d / "manifest.json").read_text())
+    stamps = {d.name: d.stat().st_mtime_ns for d in (toy.results / "store").iterdir() if d != victim}
+    for file in victim.iterdir():
+        file.unlink()
+    victim.rmdir()
+    toy.run()
+    assert toy.store() == before
+    assert {d.name: d.stat().st_mtime_ns for d in (toy.results / "store").iterdir() if d != victim} == stamps
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("scale=quik", "unknown scale 'quik'; did you mean 'quick'"),
+        ("papers=toi", "unknown paper 'toi'; did you mean 'toy'"),
+        ("paper=toy", "paper"),
+    ],
+)
+def test_bad_configuration_fails_before_anything_runs(toy: Project, config: str, words: str) -> None:
+    done = toy.run(config, check=False)
+    assert done.returncode != 0
+    assert words in done.stdout + done.stderr
+    assert not (toy.results / "store").exists()
+
+
+def test_a_results_folder_that_cannot_be_written(toy: Project) -> None:
+    (toy.folder / "taken").write_text("a file where the folder should be")
+    done = toy.run("papers=toy", "results=taken", check=False)
+    assert done.returncode != 0
+    assert "StoreError" in done.stdout + done.stderr
+    assert "not writable" in done.stdout + done.stderr
+
+
+def test_a_failing_method_shows_its_error(toy: Project) -> None:
+    module = toy.folder / "methods" / "toy.py"
+    module.write_text(module.read_text().replace("for d in docs}", "for d in docs[1:]}"))
+    done = toy.run(check=False)
+    assert done.returncode != 0
+    assert "OutputError: toy.noise: query" in done.stdout + done.stderr
+    assert "the candidate set changed" in done.stdout + done.stderr
