@@ -50,7 +50,10 @@ def encode_corpus(cell: Cell) -> dict[str, np.ndarray]:
 
 
 def dense(cell: Cell) -> Retrieval:
-    """Exact search by cosine of sentence embeddings. inputs: embeddings (encode_corpus). params: k, max_tokens, batch."""
+    """Exact search by cosine of sentence embeddings.
+
+    inputs: embeddings (encode_corpus). params: k, max_tokens, batch.
+    """
     from methods.parts.encoder import encode
 
     p = cell.params
@@ -88,8 +91,9 @@ def random(cell: Cell) -> Ranking:
     """A permutation drawn per (seed, query), whatever order the candidates came in."""
 
     def shuffled(q: str) -> Scores:
-        key = int.from_bytes(hashlib.sha256(q.encode()).digest()[:8], "big")
-        return from_order([str(d) for d in np.random.default_rng([cell.seed, key]).permutation(sorted(cell.candidates[q]))])
+        key = int.from_bytes(hashlib.sha256(q.encode()).digest()[:8], "big")  # hash() differs between processes
+        drawn = np.random.default_rng([cell.seed, key]).permutation(sorted(cell.candidates[q]))
+        return from_order([str(d) for d in drawn])
 
     return Ranking({q: shuffled(q) for q in cell.candidates})
 
@@ -133,7 +137,9 @@ def pointwise(cell: Cell) -> dict[str, Output]:
         read = context.slots
 
         last = context.read_to_last([write] * n)
-        texts = {"query_likelihood": cell.queries[q]} | ({"query_likelihood_decoy": cell.decoys[q]} if p.placebo else {})
+        texts = {"query_likelihood": cell.queries[q]}
+        if p.placebo:
+            texts["query_likelihood_decoy"] = cell.decoys[q]
         queries = {variant: llm.data_ids(lm, text) for variant, text in texts.items()}
         scores = {variant: llm.mean_logprob(context, last, query) for variant, query in queries.items()}
 
@@ -150,6 +156,7 @@ def pointwise(cell: Cell) -> dict[str, Output]:
 
 
 # --- listwise generation ---------------------------------------------------------------------------------------------
+
 
 def rankgpt(cell: Cell) -> dict[str, Output]:
     """Listwise permutation generation over sliding windows (Sun et al. 2023).

@@ -58,7 +58,7 @@ class Ranking(Output):
 
 @dataclass(frozen=True)
 class Retrieval(Output):
-    """query id -> document id -> score, the top k of the corpus."""
+    """query id -> document id -> score, the top k of the corpus; documents a query excludes are dropped."""
 
     values: Mapping[str, Mapping[str, float]]
     type: ClassVar[str] = "retrieval"
@@ -70,7 +70,8 @@ class Retrieval(Output):
             foreign = [d for d in scores if d not in cell.benchmark.corpus]
             if foreign:
                 raise OutputError(f"{cell.name}: query {q}: '{foreign[0]}' is not a document of {cell.benchmark.id}")
-        return Retrieval(_ranked(cell, self.values))
+        excluded = {q: set(cell.benchmark.queries[q].excluded) for q in self.values}
+        return Retrieval(_ranked(cell, {q: {d: s for d, s in v.items() if d not in excluded[q]} for q, v in self.values.items()}))
 
 
 @dataclass(frozen=True)

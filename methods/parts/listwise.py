@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from typing import Any
 
 import torch
@@ -55,12 +54,12 @@ class Listwise:
         return [*tokens, *llm.ids(lm, "\nQuery:"), *query, *llm.ids(lm, ASK.format(n=n)), *self.after]
 
     def read(self, windows: Sequence[Window]) -> tuple[Context, Tensor]:
-        """Context and last hidden states [windows, dim] after the prompts; what prompts of one query share is read once."""
+        """Context and last hidden states [windows, dim] after the prompts; one query's share their common beginning."""
         prompts = [self.prompt(window) for window in windows]
         units = list(dict.fromkeys(window.unit for window in windows))
         group = [units.index(window.unit) for window in windows]
         members = [[p for p, g in zip(prompts, group, strict=True) if g == i] for i in range(len(units))]
-        shared = [len(commonprefix(m)) if len(m) > 1 else len(m[0]) for m in members]
+        shared = [_common(m) if len(m) > 1 else len(m[0]) for m in members]
         # a lone prompt is cut where the others part, or its row would be padded to the length of their rests
         cut = min((n for n, m in zip(shared, members, strict=True) if len(m) > 1), default=max(shared))
         shared = [min(n if len(m) > 1 else cut, len(m[0]) - 1) for n, m in zip(shared, members, strict=True)]
@@ -122,3 +121,8 @@ class Listwise:
 
     def indices(self, answer: Ids) -> list[int]:
         return parse(self.lm.tokenizer.decode(answer, skip_special_tokens=True))
+
+
+def _common(rows: Sequence[Ids]) -> int:
+    """How many tokens all rows have in common at their start."""
+    return next((i for i, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))

@@ -42,9 +42,7 @@ def turn(lm: Any) -> tuple[Ids, Ids]:
     """What the chat template puts before a user's message, and after it up to the assistant's first token."""
     mark = "MESSAGE"
     message = [{"role": "user", "content": mark}]
-    text = lm.tokenizer.apply_chat_template(
-        message, tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
+    text = lm.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     before, after = text.split(mark)
     return ids(lm, before), ids(lm, after)
 
@@ -117,6 +115,7 @@ class Context:
         index = torch.tensor(rows, device=self.lm.device)
         copy = Context(self.lm, len(rows))
         copy.real = self.real[index]
+        old: Any
         for layer, old in enumerate(self.cache.layers):
             copy.cache.update(old.keys[index], old.values[index], layer)
         return copy

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,12 @@ def build(
 ) -> tuple[TabularBenchmark, TabularTruth]:
     """One benchmark. `sources`: the folder of the artifact keel-data, if a task names it.
 
-    `params`: `folds`, `fold_seed`, `sample_seed`, `tasks`. A task has an `id` and one of
+    `params`: `folds`, `fold_seed`, `sample_seed`, `generator`, `tasks`. A task has an `id` and one of
       bundled: name          a data set of scikit-learn; `class`: that class against the rest; `above`: percentile of
                              a numeric target above which a row is positive
       keel: folder/name      a file of KEEL; nominal columns become indicators
-      generate: {...}        arguments of scikit-learn's make_classification; `source` names its cluster
+      generate: {...}        arguments of scikit-learn's make_classification that add to or replace those
+                             in `generator`; `source` names its cluster
     and may have `positives`: share of the minority class after dropping some of its rows.
     """
     tasks: dict[str, Task] = {}
@@ -94,7 +96,7 @@ def build(
         name, where = recipe["id"], f"{benchmark_id}: task {recipe['id']}"
         if name in tasks:
             raise BenchmarkError(f"{where} is listed twice; rename one")
-        x, y, source = _table(recipe, sources, where)
+        x, y, source = _table(recipe, sources, params.get("generator", {}), where)
         if y.mean() > 0.5:
             y = 1 - y
         if share := recipe.get("positives"):
@@ -110,7 +112,14 @@ def build(
     return TabularBenchmark(benchmark_id, tasks), TabularTruth(labels, folds, clusters)
 
 
-def _table(recipe: Mapping[str, Any], sources: Mapping[str, Path], where: str) -> tuple[np.ndarray, np.ndarray, str]:
+def fingerprint() -> str:
+    """The package that holds the bundled files and draws generated sets, folds included."""
+    return f"scikit-learn {metadata.version('scikit-learn')}"
+
+
+def _table(
+    recipe: Mapping[str, Any], sources: Mapping[str, Path], generator: Mapping[str, Any], where: str
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Features, labels and source of a recipe."""
     if "bundled" in recipe:
         x, target = bundled(recipe["bundled"], where)
@@ -125,7 +134,7 @@ def _table(recipe: Mapping[str, Any], sources: Mapping[str, Path], where: str) -
     if "generate" in recipe:
         from sklearn.datasets import make_classification
 
-        x, y = make_classification(**recipe["generate"])
+        x, y = make_classification(**{**generator, **recipe["generate"]})
         return x, y, recipe["source"]
     raise UnknownName("task origin", str(sorted(set(recipe) - {"id"})), ["bundled", "keel", "generate"], where)
 

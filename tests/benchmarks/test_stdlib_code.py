@@ -133,8 +133,8 @@ def test_the_protocol_on_a_small_library(library):
         ("def f(a): 'Doc.'; return a", "def f(a): return a"),
         ('class C:\n    def f(a):\n        "Döc."; b = a\n        return b', "def f(a):\n    b = a\n    return b"),
         (
-            'class C:\n    def f(a):\n        "Doc."\n# left\n\tb = a\n        return b',
-            "def f(a):\n# left\n    b = a\n    return b",
+            'class C:\n\tdef f(a):\n\t\t"Doc."\n# left\n\t\tb = a\n\t\treturn b',
+            "def f(a):\n# left\n        b = a\n        return b",
         ),
         ('def f(\n    a,\n):\n    """Doc."""  # why\n    return a', "def f(\n    a,\n):\n    # why\n    return a"),
     ],
