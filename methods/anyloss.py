@@ -202,7 +202,7 @@ def mlp(p: Sequence[Tensor], x: Tensor, cov: Tensor) -> Tensor:
     import torch
 
     w, gamma, beta, v, bias = p
-    folds, d, hidden, columns = w.shape
+    hidden, columns = w.shape[2:]
     flat = w.flatten(2)  # [B, d, hidden * K]
     variance = (flat * torch.bmm(cov, flat)).sum(1, keepdim=True)
     scaled = flat * gamma.flatten(2) * (variance + 1e-3).rsqrt()
@@ -265,9 +265,7 @@ def train(
     size = max(1, CHUNK // (rows * len(losses)))
     out: list[Tensor] = []
     for i in range(0, len(parts), size):
-        scores = _train(
-            model, parts[i : i + size], [losses[k] for k in order], rate[i : i + size, order], params, seed
-        )
+        scores = _train(model, parts[i : i + size], [losses[k] for k in order], rate[i : i + size, order], params, seed)
         out += [z[:, back] for z in scores]
     return out
 

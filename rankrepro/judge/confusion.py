@@ -38,10 +38,10 @@ def confusion_measure(name: str) -> ConfusionMeasure:
     `<metric>_x_minority` is the metric times the task's minority share. With it an expression can form the slope of a
     difference over the minority share: the mean of a product less the product of means is a covariance.
     """
-    metric, _, weighted = name.partition(BY_MINORITY)
     if name not in MEASURES:
         raise UnknownName("measure", name, MEASURES)
-    fold_value = METRICS[metric]
+    plain = name.removesuffix(BY_MINORITY)
+    fold_value = METRICS[plain]
 
     def measure(predictions: Predictions, truth: TabularTruth) -> dict[str, float]:
         out = {}
@@ -50,7 +50,7 @@ def confusion_measure(name: str) -> ConfusionMeasure:
             if decided.shape != y.shape or not np.isin(decided, (0, 1)).all():
                 raise OutputError(f"task {task}: {len(y)} decisions of 0 or 1 are needed, one a row, in row order")
             values = [fold_value(*_confusion(y[fold == f], decided[fold == f])) for f in np.unique(fold)]
-            out[task] = float(np.mean(values)) * (float(y.mean()) if name != metric else 1.0)
+            out[task] = float(np.mean(values)) * (1.0 if name == plain else float(y.mean()))
         return out
 
     return measure

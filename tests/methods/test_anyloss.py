@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics as reference
 
 from methods import anyloss
-from methods.anyloss import METRICS, STEEP, Arm, Confusion, Loss, Part, amplify, confusion, objective, train
+from methods.anyloss import METRICS, STEEP, Arm, Loss, Part, amplify, confusion, objective, train
 from rankrepro.benchmarks.tabular import Fold
 from rankrepro.cell import Cell
 
@@ -103,7 +103,8 @@ def test_metrics_of_hard_decisions_are_scikit_learns() -> None:
 def test_gradient_is_that_of_finite_differences(loss: Loss) -> None:
     x, y, w = batch(2, 12, 3)
     w[:, -2:] = 0
-    theta = (0.05 * torch.randn(2, 3, 1, generator=torch.Generator().manual_seed(5), dtype=torch.float64)).requires_grad_()
+    start = torch.randn(2, 3, 1, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    theta = (0.05 * start).requires_grad_()
     of = objective([loss])
     assert torch.autograd.gradcheck(lambda t: of(torch.bmm(x, t), y, w), theta, eps=1e-7, atol=1e-5)
     assert torch.autograd.grad(of(torch.bmm(x, theta), y, w).sum(), theta)[0].abs().max() > 1e-3
@@ -132,7 +133,10 @@ def test_accuracy_g_mean_and_balanced_accuracy_are_the_papers_closed_forms() -> 
             # the factor is 1/2: the official notebook has 2
             0.5 * (dyh * (n - s_h - s_y + s_yh) + s_yh * (dyh - dh)) / (s_y * (n - s_y)) / value,
         ),
-        "bacc": ((n * (s_yh + s_y) - s_y * (s_h + s_y)) / (2 * s_y * (n - s_y)), (n * dyh - s_y * dh) / (2 * s_y * (n - s_y))),
+        "bacc": (
+            (n * (s_yh + s_y) - s_y * (s_h + s_y)) / (2 * s_y * (n - s_y)),
+            (n * dyh - s_y * dh) / (2 * s_y * (n - s_y)),
+        ),
     }
     for name, (metric, slope) in forms.items():
         loss = objective([Loss("any", name)])(torch.bmm(x, theta), y, w)
@@ -207,7 +211,9 @@ def test_stratified_holds_out_a_share_of_each_class() -> None:
 
 
 @pytest.mark.parametrize(("model", "params"), [("slp", PARAMS), ("mlp", ADAM)])
-def test_training_side_by_side_is_training_alone(model: str, params: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_side_by_side_is_training_alone(
+    model: str, params: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Folds of different sizes are padded, columns share tensors, chunks cut them: none may leave a trace."""
     folds = parts()
     rate = torch.linspace(0.01, 0.1, len(ALL), dtype=torch.float64).repeat(len(folds), 1)
@@ -307,7 +313,8 @@ def test_each_arm_takes_the_rate_that_is_best_by_its_own_metric_on_held_out_rows
     arms = anyloss.arms_of(PARAMS)
     both = anyloss.decide("slp", folds, arms, PARAMS, 0)
     one = {
-        r: anyloss.decide("slp", folds, arms, SimpleNamespace(**{**vars(PARAMS), "rates": [r]}), 0) for r in PARAMS.rates
+        r: anyloss.decide("slp", folds, arms, SimpleNamespace(**{**vars(PARAMS), "rates": [r]}), 0)
+        for r in PARAMS.rates
     }
     plain = [a for a in arms if not a.tuned]
     for arm in plain:
@@ -334,7 +341,9 @@ def test_no_prediction_depends_on_another_row_of_the_test_fold_or_on_its_label()
     assert "test_y" not in {f for f in Fold.__dataclass_fields__}
 
 
-@pytest.mark.parametrize(("fn", "params", "model"), [(anyloss.slp_arms, PARAMS, "slp"), (anyloss.mlp_arms, ADAM, "mlp")])
+@pytest.mark.parametrize(
+    ("fn", "params", "model"), [(anyloss.slp_arms, PARAMS, "slp"), (anyloss.mlp_arms, ADAM, "mlp")]
+)
 def test_a_cell_returns_every_variant_in_row_order_and_resumes(fn, params, model, tmp_path) -> None:
     tasks = {name: SimpleNamespace(folds=folds_of(seed=s)) for s, name in enumerate(("a", "b"))}
     benchmark = SimpleNamespace(id="t", tasks=tasks)
@@ -364,7 +373,3 @@ def test_shuffled_labels_leave_nothing_to_learn() -> None:
     y = (x[:, 0] + 0.5 * rng.normal(size=600) > 0.6).astype(int)
     score = {name: reference.balanced_accuracy_score(y, found[name]) for name in ("any_bacc", "any_bacc_shuffled")}
     assert score["any_bacc"] > 0.8 and abs(score["any_bacc_shuffled"] - 0.5) < 0.12
-
-
-def test_confusion_is_a_record_of_four() -> None:
-    assert Confusion._fields == ("tn", "fp", "fn", "tp")
