@@ -265,7 +265,7 @@ class Rule:
         if self.direction == 0:
             return -self.null < low and high < self.null
         if self.direction < 0:
-            return high < self.null and e.effect <= self.target
+            return high < self.null
         return low > self.null and e.effect >= self.target
 
     def excluded(self, e: Evidence) -> bool:

@@ -90,12 +90,13 @@ def test_coverage_with_few_clusters(n_clusters, equal):
     assert plain < covered  # what the expansion is for
 
 
-def test_coverage_with_seeds():
-    rng, runs = np.random.default_rng(3), 500
+@pytest.mark.parametrize("n_seeds", [2, 3])
+def test_coverage_with_seeds(n_seeds):
+    rng, runs = np.random.default_rng(n_seeds), 500
     of = np.repeat(np.arange(40), 3)
     covered = 0
     for i in range(runs):
-        d = difference(rng, of) + rng.normal(0, 0.3, (3, 1))
+        d = difference(rng, of) + rng.normal(0, 0.3, (n_seeds, 1))
         low, high = interval(estimate(of, d, i))
         covered += low <= 0 <= high
     assert 1 - at_most(0.05, runs) <= covered / runs <= 0.99

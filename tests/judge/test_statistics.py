@@ -71,6 +71,13 @@ def test_seeds_by_hand():
     assert {1.0, 6.0} <= set(e.draws)
 
 
+def test_degrees_of_freedom_of_clusters_and_seeds_together():
+    e = bootstrap(sample(x=np.random.default_rng(0).normal(size=(3, 20)) + np.array([[0.0], [0.2], [0.5]])), x)
+    units, seeds = e.unit_variance * 19 / stats.chi2.ppf(0.2, 19), e.seed_variance * 2 / stats.chi2.ppf(0.2, 2)
+    assert e.df == pytest.approx((units + seeds) ** 2 / (units**2 / 19 + seeds**2 / 2))
+    assert e.se**2 == pytest.approx(e.unit_variance + e.seed_variance)
+
+
 def test_seed_variance_of_two_terms_is_paired_by_position():
     shared = np.array([[0.0], [1], [5]]) + np.random.default_rng(0).normal(size=30)
     e = bootstrap(sample(a=shared + 0.5, b=shared), difference)
