@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from methods.parts.outputs import Scores, by_variant, from_order
-from methods.parts.windows import Order, repair, slide, well_formed
+from methods.parts.params import check
+from methods.parts.windows import LETTERS, Order, repair, slide, well_formed
 from rankrepro.cell import Cell, Facts, Output, Ranking, Retrieval
+from rankrepro.errors import ConfigError
 
 Key = tuple[str, str]  # query id, way of decoding
 
@@ -30,12 +32,15 @@ def bm25(cell: Cell) -> Retrieval:
         return bm25s.tokenize(texts, stopwords="en", stemmer=Stemmer.Stemmer("english"), show_progress=False, **form)
 
     p = cell.params
+    best = _top(cell)
     index = bm25s.BM25(k1=p.k1, b=p.b)
     index.index(terms([d.content for d in cell.benchmark.corpus.values()]), show_progress=False)
 
     def search(queries: list[str]) -> dict[str, Scores]:
         words = terms([cell.queries[q] for q in queries], return_ids=False)
-        return {q: _top(cell, index.get_scores(w), p.k) for q, w in zip(queries, words, strict=True)}
+        # a query of nothing but stopwords finds nothing: every document scores 0
+        scores = (index.get_scores(w) if w else np.zeros(len(cell.benchmark.corpus)) for w in words)
+        return {q: best(q, s) for q, s in zip(queries, scores, strict=True)}
 
     return Retrieval(cell.map(list(cell.queries), search, batch=64))
 
@@ -57,21 +62,29 @@ def dense(cell: Cell) -> Retrieval:
     from methods.parts.encoder import encode
 
     p = cell.params
-    corpus = cell.inputs["embeddings"]["embeddings"]
+    best, corpus = _top(cell), cell.inputs["embeddings"]["embeddings"]
 
     def search(queries: list[str]) -> dict[str, Scores]:
         vectors = encode(cell.models["encoder"], [cell.queries[q] for q in queries], p.max_tokens, p.batch)
-        return {q: _top(cell, corpus @ v, p.k) for q, v in zip(queries, vectors, strict=True)}
+        return {q: best(q, corpus @ v) for q, v in zip(queries, vectors, strict=True)}
 
     by_length = sorted(cell.queries, key=lambda q: (len(cell.queries[q]), q))
     return Retrieval(cell.map(by_length, search, batch=p.batch))
 
 
-def _top(cell: Cell, scores: np.ndarray, k: int) -> Scores:
-    """The k best documents of the corpus; `scores` [documents]. Equal scores (to 5 decimals) go by document id."""
-    ids = np.array(list(cell.benchmark.corpus))
-    rounded = scores.astype(np.float64).round(5)
-    return {str(ids[i]): float(scores[i]) for i in np.lexsort((ids, -rounded))[:k]}
+def _top(cell: Cell) -> Callable[[str, np.ndarray], Scores]:
+    """best(query, scores [documents]) -> its params.k best documents; equal to 5 decimals, they go by document id."""
+    ids = list(cell.benchmark.corpus)
+    place = np.empty(len(ids), dtype=np.int64)  # of every document in the order of ids
+    place[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids))
+
+    def best(q: str, scores: np.ndarray) -> Scores:
+        excluded = cell.benchmark.queries[q].excluded
+        order = np.lexsort((place, -scores.astype(np.float64).round(5)))[: cell.params.k + len(excluded)]
+        kept = [i for i in order if ids[i] not in excluded]
+        return {ids[i]: float(scores[i]) for i in kept[: cell.params.k]}
+
+    return best
 
 
 # --- floors ----------------------------------------------------------------------------------------------------------
@@ -172,6 +185,9 @@ def rankgpt(cell: Cell) -> dict[str, Output]:
     from methods.parts.listwise import Listwise, Window
 
     p = cell.params
+    check(cell, decoding=("constrained", "free"), stop=("natural", "length"))
+    if not 0 < p.step <= p.window <= len(LETTERS):
+        raise ConfigError(f"{cell.name}: window {p.window}, step {p.step}: need 0 < step <= window <= {len(LETTERS)}")
     prompts = Listwise(cell.models["llm"], cell.meter, p.passage_tokens)
 
     def rank(queries: list[str]) -> dict[str, dict[str, Any]]:

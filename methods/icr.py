@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from methods.parts import llm
 from methods.parts.llm import Context, Ids
 from methods.parts.outputs import Scores, by_variant
+from methods.parts.params import check
 from rankrepro.cell import Cell, Document, Output
 
 OPENING = "Here are some paragraphs:"
@@ -46,7 +47,7 @@ def icr(cell: Cell) -> dict[str, Output]:
     (qa, ie), placebo.
     """
     lm, p = cell.models["llm"], cell.params
-    assert p.order in ("reversed", "original")
+    check(cell, order=("reversed", "original"), instruction=INSTRUCTION)
 
     def score(q: str) -> dict[str, Scores]:
         docs = list(cell.candidates[q])

@@ -77,7 +77,10 @@ def _validator(schema: str) -> Any:
 
 def validate(data: Any, schema: str, where: str) -> None:
     """Check `data` against `workflow/schemas/<schema>.schema.json`; an unknown key is answered with the nearest."""
-    errors = sorted(_validator(schema).iter_errors(data), key=lambda e: (len(e.absolute_path), str(e.message)))
+    # a misspelt key is also a missing one: name the misspelling
+    errors = sorted(
+        _validator(schema).iter_errors(data), key=lambda e: (e.validator != "additionalProperties", str(e.message))
+    )
     if not errors:
         return
     error = errors[0]

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS
+from tests_support import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS
 from rankrepro.cards import load_cards
 from rankrepro.plan import closure, code_digest, make_plan
 

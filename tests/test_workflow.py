@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TOY_CARD, Project, add_toy, make_project
+from tests_support import ROOT, TOY_CARD, Project, add_toy, make_project
 from jsonschema import Draft202012Validator
 
 

@@ -115,8 +115,8 @@ class Context:
         index = torch.tensor(rows, device=self.lm.device)
         copy = Context(self.lm, len(rows))
         copy.real = self.real[index]
-        old: Any
-        for layer, old in enumerate(self.cache.layers):
+        layers: list[Any] = self.cache.layers
+        for layer, old in enumerate(layers):
             copy.cache.update(old.keys[index], old.values[index], layer)
         return copy
 

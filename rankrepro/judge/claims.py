@@ -543,6 +543,8 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
     verdict = j.verdict(verdicts, alpha, m)
     e = shown.estimate if shown and not j.missing else None
     needed = rule.needed_n(e, alpha / m) if e and verdict == "inconclusive" else None
+    if e and needed and needed <= e.n_units:
+        needed = None  # there are enough units: the effect lies between the null and the target
     return {
         "id": c["id"],
         "kind": j.kind or None,

@@ -126,6 +126,12 @@ def test_significant_but_below_min_effect_is_not_reproduced():
     assert r["p"] < 0.001 and r["effect"] == pytest.approx(0.002, abs=3e-4) and r["verdict"] == "not reproduced"
 
 
+def test_significant_but_perhaps_below_min_effect_is_inconclusive():
+    r = World(a=BASE + noise(1, 0.008, sd=0.02), b=BASE).judge(UP)
+    assert r["ci"][0] > 0 and r["effect"] < 0.01 < r["ci"][1] and r["p"] < 0.001
+    assert r["verdict"] == "inconclusive" and r["needed_n"] is None  # more units would not change what they show
+
+
 def test_identical_arms():
     r = World(a=BASE, b=BASE).judge(UP)
     assert (r["effect"], r["ci"], r["p"], r["verdict"], r["p_permutation"]) == (0, [0, 0], 1, "not reproduced", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from rankrepro import models
 from rankrepro.artifacts import load_catalogue
-from rankrepro.benchmarks.base import Benchmark, Document
+from rankrepro.benchmarks.base import Benchmark, Document, Query
 from rankrepro.cell import Cell
 from rankrepro.models import LoadedModel
 
@@ -52,6 +53,7 @@ def make_cell(benchmark_: Benchmark) -> Callable[..., Cell]:
     ) -> Cell:  # fmt: skip
         queries = QUERIES if queries is None else queries
         ring = list(queries)
+        benchmark = replace(benchmark, queries={q: Query(q, text, "test") for q, text in queries.items()})
         return Cell(
             name="test",
             benchmark=benchmark,

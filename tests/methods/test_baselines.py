@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from methods import baselines
 from methods.parts import llm
 from methods.parts.listwise import Listwise, Window
-from rankrepro.benchmarks.base import Benchmark, Document
+from rankrepro.benchmarks.base import Benchmark, Document, Query
 from rankrepro.cell import Cell, Facts, Meter, Ranking
+from rankrepro.errors import ConfigError
 
 MakeCell = Callable[..., Cell]
 
@@ -52,10 +54,19 @@ def test_bm25_is_the_formula(make_cell: MakeCell) -> None:
         assert found[q] == pytest.approx({f"d{i}": score(query, w) for i, w in enumerate(words)}, abs=2e-5)
 
 
-def test_bm25_keeps_k_and_breaks_ties_by_id(make_cell: MakeCell) -> None:
+def test_bm25_keeps_k_skips_excluded_and_breaks_ties_by_id(make_cell: MakeCell) -> None:
     corpus = {d: Document(d, "", "same words") for d in ("d3", "d1", "d2")}
     cell = make_cell({"q": "words"}, {}, benchmark=Benchmark("b", {}, corpus), k1=0.9, b=0.4, k=2)
     assert list(baselines.bm25(cell).checked(cell).values["q"]) == ["d1", "d2"]
+    cell.benchmark = replace(cell.benchmark, queries={"q": Query("q", "words", "test", excluded=("d1",))})
+    assert list(baselines.bm25(cell).checked(cell).values["q"]) == ["d2", "d3"]
+
+
+@pytest.mark.parametrize("query", ["of the", "unheard", "   "])
+def test_bm25_of_a_query_without_a_known_word(make_cell: MakeCell, query: str) -> None:
+    cell = make_cell({"q": query, "p": f"{query} river"}, {}, k1=0.9, b=0.4, k=2)
+    found = baselines.bm25(cell).checked(cell).values
+    assert found["q"] == {"d0": 0, "d1": 0} and min(found["p"].values()) > 0
 
 
 def test_dense_is_mean_pooling(make_cell: MakeCell, encoder: Any) -> None:
@@ -250,6 +261,20 @@ def test_a_constrained_answer_is_always_a_permutation(lm: Any, window: Window) -
     context, _ = prompts.read(windows)
     for one, answer in zip(windows, prompts.constrained(context, windows), strict=True):
         assert sorted(answer) == list(range(len(one.documents)))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"decoding": ["constraint"]}, "unknown decoding 'constraint'; did you mean 'constrained'"),
+        ({"stop": "eos"}, "unknown stop 'eos'; known: length, natural"),
+        ({"window": 27}, "window 27, step 2: need 0 < step <= window <= 26"),
+        ({"step": 5}, "window 4, step 5"),
+    ],
+)
+def test_impossible_parameters_are_named(make_cell: MakeCell, lm: Any, params: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        listwise(make_cell, lm, **{"decoding": ["free"], **params})
 
 
 def test_a_killed_cell_resumes(make_cell: MakeCell, lm: Any, tmp_path: Any, monkeypatch: Any) -> None:

@@ -12,6 +12,7 @@ from methods import icr
 from methods.parts.llm import Context
 from rankrepro.benchmarks.base import Document
 from rankrepro.cell import Cell
+from rankrepro.errors import UnknownName
 
 MakeCell = Callable[..., Cell]
 PARAMS = {"passage_tokens": 12, "order": "reversed", "instruction": "qa", "placebo": True}
@@ -123,6 +124,13 @@ def test_reversing_twice_is_the_original_order(cell: Cell) -> None:
     assert set(one) == set(two) and "placebo" not in one
     for variant in one:
         assert one[variant].values == two[variant].values
+
+
+@pytest.mark.parametrize(("name", "value"), [("order", "reverse"), ("instruction", "bm25")])
+def test_unknown_ways_are_named(cell: Cell, name: str, value: str) -> None:
+    setattr(cell.params, name, value)
+    with pytest.raises(UnknownName, match=f"test: unknown {name} '{value}'"):
+        icr.icr(cell)
 
 
 def test_mask_by_hand() -> None:

@@ -1,0 +1,143 @@
+"""Whole small copies of the project to run Snakemake in, and a toy paper to put there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("rankrepro", "methods", "workflow", "config", "profiles", "Snakefile", "environment.yml", "pyproject.toml")
+
+TOY_CARD = """
+key: toy
+title: A toy paper
+year: 2026
+link: https://example.org/toy
+family: llm-rerankers
+summary: Scores a document by how many words it shares with the query.
+benchmarks: {quick: [vital-mini/fever], desk: [vital-mini/fever]}
+split: [train, test]
+scales: {quick: {sample: {all: 12}}, desk: {sample: {all: 60}}}
+arms:
+  lexical: {fn: toy.lexical, params: {k: 10}}
+  overlap: {fn: toy.overlap, candidates: {from: lexical, depth: 5}, params: {batch: 2, pause: 0}}
+  noise: {fn: toy.noise, candidates: {from: lexical, depth: 5}, seeds: [0, 1]}
+tables:
+  - {name: main, arms: [lexical, overlap, noise], measures: [nDCG@10]}
+claims:
+  - id: toy-over-noise
+    sentence: Word overlap ranks better than noise.
+    kind: superiority
+    measure: nDCG@10
+    expr: m(overlap) - m(noise)
+    over: all
+    min_effect: 0.01
+"""
+
+TOY_METHOD = '''
+"""A toy method: word overlap."""
+import time
+
+from rankrepro.cell import Ranking, Retrieval
+from methods.parts.toy_words import words
+
+
+def _score(query, document):
+    q = words(query)
+    return len(q & words(document.content)) / (1 + len(q))
+
+
+def lexical(cell):
+    found = {}
+    for q, text in cell.queries.items():
+        scores = {d.id: _score(text, d) for d in cell.benchmark.corpus.values()}
+        found[q] = dict(sorted(scores.items(), key=lambda s: (-s[1], s[0]))[: cell.params.k])
+    return Retrieval(found)
+
+
+def overlap(cell):
+    def batch(units):
+        time.sleep(cell.params.pause)
+        return {q: {d: _score(cell.queries[q], cell.document(d)) for d in cell.candidates[q]} for q in units}
+
+    return Ranking(cell.map(list(cell.queries), batch, cell.params.batch))
+
+
+def noise(cell):
+    import hashlib
+
+    def value(q, d):
+        return int(hashlib.sha256(f"{cell.seed}{q}{d}".encode()).hexdigest()[:8], 16) / 2**32
+
+    return Ranking({q: {d: value(q, d) for d in docs} for q, docs in cell.candidates.items()})
+'''
+
+TOY_WORDS = '''
+def words(text):
+    return {w for w in text.lower().split() if len(w) > 3}
+'''
+
+
+@dataclass
+class Project:
+    """A copy of the project in a folder of its own, with only the cards a test asks for."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "quick"
+
+    def command(self, *config: str, cores: int = 2) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", *config]
+
+    def env(self) -> dict[str, str]:
+        # the copy, not the checkout or an installed package, and this interpreter's tools
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(self, *config: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*(config or ("papers=toy",))),
+            cwd=self.folder, env=self.env(), capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def python(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, *args], cwd=self.folder, env=self.env(), capture_output=True, text=True, timeout=300
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def store(self) -> dict[str, dict[str, bytes]]:
+        """digest -> the bytes of its output (not cost or manifest, which hold times)."""
+        folders = (d for d in (self.results / "store").iterdir() if d.is_dir())
+        return {d.name: {f.name: f.read_bytes() for f in d.iterdir() if f.name.startswith(("output", "arrays"))} for d in folders}
+
+
+def make_project(folder: Path, papers: list[str]) -> Project:
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / part)
+    (folder / "papers").mkdir()
+    for key in papers:
+        shutil.copy(ROOT / "papers" / f"{key}.yaml", folder / "papers")
+    return Project(folder)
+
+
+def add_toy(project: Project) -> Project:
+    (project.folder / "papers" / "toy.yaml").write_text(TOY_CARD)
+    (project.folder / "methods" / "toy.py").write_text(TOY_METHOD)
+    (project.folder / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
+    return project
