@@ -20,7 +20,7 @@ from rankrepro import artifacts, benchmarks, models
 from rankrepro.benchmarks.base import Benchmark
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, Meter, Output
-from rankrepro.errors import BenchmarkError, OutputError, StoreError
+from rankrepro.errors import BenchmarkError, OutputError, RankReproError, StoreError
 from rankrepro.store import Store
 
 PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetensors")
@@ -278,4 +278,8 @@ def writable(folder: Path) -> None:
 
 
 if __name__ == "__main__":  # a thin door for workflow/rules
-    run_job(Path(sys.argv[1]), int(sys.argv[2]))
+    try:
+        run_job(Path(sys.argv[1]), int(sys.argv[2]))
+    except RankReproError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -48,6 +49,14 @@ class Status:
             if self.terminal:
                 print("\r\033[K", end="", file=sys.stderr)
             print(self.line(), file=sys.stderr, flush=True)
+
+    def failures(self) -> None:
+        """Print the end of every log that this run wrote and did not finish well."""
+        for log in sorted(self.folder.glob("logs/**/*.log")):
+            lines = log.read_text(errors="replace").strip().splitlines()
+            failed = lines and re.match(r"[\w.]*(Error|Exception|Interrupt|UnknownName|ChecksumMismatch)\b", lines[-1])
+            if failed and log.stat().st_mtime >= self._started:
+                print(f"{lines[-1]}\n  (the whole log: {log})", file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """One line, e.g. `[3/9 jobs] baselines.rankgpt vital/fever 12/100 | about 14 min left`."""

@@ -20,6 +20,8 @@ import numpy as np
 from rankrepro.benchmarks.base import Truth
 from rankrepro.cell import DECIMALS, Output, Ranking
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
+from rankrepro.judge.confusion import MEASURES as CONFUSION
+from rankrepro.judge.confusion import confusion_measure
 from rankrepro.judge.statistics import Array, Pooled
 
 RUNS = ("ranking", "retrieval")
@@ -186,6 +188,7 @@ MEASURES: dict[str, Measure] = {
         Measure("Candidates-R", RUNS, _candidates_recall),
         Measure("MalformedRate", ("facts",), _facts, direction=-1),
         Measure("value", ("facts",), _facts, unit="fact"),
+        *(Measure(n, ("predictions",), confusion_measure(n), unit="task") for n in CONFUSION),
         Measure("Perplexity", ("likelihoods",), _likelihoods, unit="block", direction=-1, pool=_perplexity),
     )
 }

@@ -37,8 +37,8 @@ wildcard_constraints:
 
 
 def final_outputs():
-    """The summary of the run, and through it every paper's page."""
-    return [f"{REPORTS}/summary.md"]
+    """The summary of the run and all it stands on, so that whatever is missing is made again."""
+    return [f"{REPORTS}/summary.md", *(job_marker(j) for j in PLAN.jobs)]
 
 
 def begin_run():
@@ -50,8 +50,11 @@ def begin_run():
     STATUS.start()
 
 
-def end_run():
+def end_run(failed=False):
+    """Take the status line down; after a failure say which job failed and why."""
     STATUS.stop()
+    if failed:
+        STATUS.failures()
 
 
 def artifact_marker(artifact):

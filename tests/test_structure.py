@@ -1,0 +1,81 @@
+"""The floor plan holds: imports go down only, methods see the cell alone, nothing unsafe is called."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests_support import ROOT
+
+FLOORS = {
+    "errors": 1,
+    "artifacts": 2, "cards": 2, "store": 2, "runs": 2, "lock": 2,
+    "benchmarks": 3, "models": 3, "plan": 3,
+    "judge": 4, "cell": 4,
+    "report": 5, "runner": 5, "status": 5,
+    "cli": 6, "__main__": 7,
+}  # fmt: skip
+# names of results and facts a judge computes from, seen from a floor below: the type of a cell's output is no knowledge
+ALLOWED = {("benchmarks", "cell")}
+HARNESS = sorted((ROOT / "rankrepro").rglob("*.py"))
+METHODS = sorted((ROOT / "methods").rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports are not seen by the digest"
+            yield node.module or ""
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "rankrepro" and len(parts) > 1 and parts[1] in FLOORS else None
+
+
+@pytest.mark.parametrize("file", HARNESS, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_no_import_goes_up(file: Path) -> None:
+    own = file.relative_to(ROOT / "rankrepro").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    assert own in FLOORS, f"{own} has no floor in the plan"
+    for other in filter(None, map(room, imports(file))):
+        assert FLOORS[other] <= FLOORS[own] or (own, other) in ALLOWED, f"{own} imports {other} from above"
+
+
+@pytest.mark.parametrize("file", METHODS, ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_methods_see_the_cell_and_parts_alone(file: Path) -> None:
+    for module in imports(file):
+        if module.startswith("rankrepro"):
+            assert module == "rankrepro" or module.startswith(("rankrepro.cell", "rankrepro.errors")), f"imports {module}"
+        assert module.split(".")[0] not in ("snakemake", "mlflow", "ir_measures", "ir_datasets", "ranx"), module
+    text = file.read_text().lower()
+    for word in ("qrels", "truth", "load_truth", "open(", "read_text", "pickle"):
+        assert word not in text, f"{file.name} mentions '{word}': methods read no files and know no judgments"
+
+
+@pytest.mark.parametrize("file", [*HARNESS, *METHODS], ids=lambda f: f.relative_to(ROOT).as_posix())
+def test_nothing_unsafe_is_called(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        assert name not in ("eval", "exec", "pickle.load", "pickle.loads", "yaml.unsafe_load", "os.system"), name
+        if name == "torch.load":
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+        if name.startswith("subprocess."):
+            assert not any(k.arg == "shell" for k in node.keywords)
+
+
+def test_heavy_packages_are_imported_inside_functions() -> None:
+    for file in HARNESS:
+        top = [n for n in ast.parse(file.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        names = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}
+        names |= {(n.module or "").split(".")[0] for n in top if isinstance(n, ast.ImportFrom)}
+        heavy = names & {"torch", "transformers", "ranx", "mlflow", "pandas", "ir_datasets", "sentence_transformers"}
+        assert not heavy, f"{file}: {heavy}"
