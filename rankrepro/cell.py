@@ -70,8 +70,9 @@ class Retrieval(Output):
             foreign = [d for d in scores if d not in cell.benchmark.corpus]
             if foreign:
                 raise OutputError(f"{cell.name}: query {q}: '{foreign[0]}' is not a document of {cell.benchmark.id}")
-        excluded = {q: set(cell.benchmark.queries[q].excluded) for q in self.values}
-        return Retrieval(_ranked(cell, {q: {d: s for d, s in v.items() if d not in excluded[q]} for q, v in self.values.items()}))
+        skip = {q: set(cell.benchmark.queries[q].excluded) for q in self.values}
+        kept = {q: {d: s for d, s in scores.items() if d not in skip[q]} for q, scores in self.values.items()}
+        return Retrieval(_ranked(cell, kept))
 
 
 @dataclass(frozen=True)

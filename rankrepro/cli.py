@@ -33,7 +33,8 @@ def papers(scale: Scale = "desk") -> None:
         print(f"\n{family}")
         for card in (c for c in cards.values() if c.family == family):
             file = ROOT / "reports" / scale / card.key / "results.json"
-            print(f"  {card.key:{width}}  {card.year}  {len(card.claims)} claims  {_verdicts(card.key, file):30}  {card.title}")
+            verdicts = _verdicts(card.key, file)
+            print(f"  {card.key:{width}}  {card.year}  {len(card.claims):2} claims  {verdicts:30}  {card.title}")
 
 
 def _verdicts(key: str, file: Path) -> str:
@@ -59,7 +60,9 @@ def plan(
 
 
 @app.command()
-def verify(published: Annotated[bool, typer.Option("--published", help="Check the committed reports.")] = False) -> None:
+def verify(
+    published: Annotated[bool, typer.Option("--published", help="Check the committed reports.")] = False,
+) -> None:
     """Check the artifacts in the cache, or that published reports were made by the code as it stands."""
     from rankrepro import artifacts
     from rankrepro.cards import load_cards

@@ -181,10 +181,10 @@ class _Planner:
                     used.append(node.digest)
                 plan.rows.setdefault(row, {})[benchmark] = cells
         for timing in card.data.get("timings", []):
-            node = self._timing(card, timing)
-            if node:
-                plan.timings.setdefault(card.key, {})[timing["name"]] = node.digest
-                used.append(node.digest)
+            timed = self._timing(card, timing)
+            if timed:
+                plan.timings.setdefault(card.key, {})[timing["name"]] = timed.digest
+                used.append(timed.digest)
         plan.paper_nodes[card.key] = self._with_inputs(used)
 
     def _with_inputs(self, digests: list[str]) -> list[str]:
@@ -296,9 +296,7 @@ class _Planner:
     def _stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:
         spec = card.stages[name]
         corpus_only = spec["inputs"] == ["corpus"]
-        inputs = {
-            i: self._input(card, i, benchmark, seed) for i in spec["inputs"] if i not in ("corpus", "benchmark")
-        }
+        inputs = {i: self._input(card, i, benchmark, seed) for i in spec["inputs"] if i not in ("corpus", "benchmark")}
         digest = benchmarks.corpus_digest(benchmark) if corpus_only else benchmarks.digest(benchmark)
         # the same corpus under several benchmarks is one stage: name the first benchmark that has it
         known = corpus_only and next(
@@ -382,9 +380,7 @@ def _needs_of(spec: Mapping[str, Any]) -> list[str]:
     return candidates + [i["digest"] for i in spec["inputs"].values()]
 
 
-def make_plan(
-    cards: Mapping[str, Card], scale: str, papers: str | list[str] = "all", methods: Path = METHODS
-) -> Plan:
+def make_plan(cards: Mapping[str, Card], scale: str, papers: str | list[str] = "all", methods: Path = METHODS) -> Plan:
     """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key."""
     return _Planner(cards, scale, papers, methods).make()
 

@@ -107,7 +107,8 @@ class Runner:
         variants = result if isinstance(result, dict) else {"main": result}
         bad = [k for k, v in variants.items() if not isinstance(v, Output)]
         if bad:
-            raise OutputError(f"{node['name']}: variant '{bad[0]}' is a {type(variants[bad[0]]).__name__}, not an Output")
+            kind = type(variants[bad[0]]).__name__
+            raise OutputError(f"{node['name']}: variant '{bad[0]}' is a {kind}, not an Output of rankrepro.cell")
         output = {k: {"type": v.type, "values": v.checked(cell).values} for k, v in variants.items()}
         self.store.put(digest, self._manifest(node), cost, output=output)
 
@@ -226,7 +227,6 @@ def queries_of(benchmark: Any, split: Sequence[str], sample: int | None, mode: s
     chosen = benchmark.of_split(*split)
     queries = {q: chosen[q].text for q in pick(benchmark.id, list(chosen), sample)}
     return decoys_of(queries) if mode == "decoy" else queries
-
 
 
 def decoys_of(queries: Mapping[str, str]) -> dict[str, str]:

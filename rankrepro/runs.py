@@ -47,7 +47,7 @@ def read_run(
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        raise RunFileError(f"{file}: not a text file; a TREC run has lines 'query Q0 document rank score tag'") from None
+        raise RunFileError(f"{file}: no text file; a TREC run has lines 'query Q0 document rank score tag'") from None
     if not text.endswith("\n"):
         raise RunFileError(f"{file}: the last line has no end: the file is truncated; copy or write it again")
     run: dict[str, dict[str, float]] = {}

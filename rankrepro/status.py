@@ -66,7 +66,8 @@ class Status:
         time_left = "done" if len(done) == len(self.plan.jobs) else f"about {max(left, 1):.0f} min left"
         shown = "; ".join(now[:3]) + (f"; {len(now) - 3} more" if len(now) > 3 else "")
         elapsed = (time.time() - self._started) / 60
-        return f"[{elapsed:.1f} min] {len(done)}/{len(self.plan.jobs)} jobs | {shown or 'data and reports'} | {time_left}"
+        count = f"{len(done)}/{len(self.plan.jobs)} jobs"
+        return f"[{elapsed:.1f} min] {count} | {shown or 'data and reports'} | {time_left}"
 
     def _run(self) -> None:
         while not self._end.wait(1.0 if self.terminal else 30.0):

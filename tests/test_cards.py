@@ -6,14 +6,51 @@ import re
 from pathlib import Path
 
 import pytest
+
 from rankrepro.cards import PAPERS, load_cards
 from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.plan import load_scale, make_plan
 
-KEYS = """first early_first icr fullrank rank_r1 prorank erank grouprank e2rank mvp llm_rerankers_study rankify
-curricula lol dynamicretriever pg_rank cet robust_nrm deep_look mw_loss kalm_v2 cornstack admiral
-selavpr fol superglobal unifygeo rde unime_v2 sft_vs_cl mm_r5 soli_reward
-dynamic_reweight lost edu_pga meta_rescale pref_rank anyloss""".split()
+KEYS = [
+    "first",
+    "early_first",
+    "icr",
+    "fullrank",
+    "rank_r1",
+    "prorank",
+    "erank",
+    "grouprank",
+    "e2rank",
+    "mvp",
+    "llm_rerankers_study",
+    "rankify",
+    "curricula",
+    "lol",
+    "dynamicretriever",
+    "pg_rank",
+    "cet",
+    "robust_nrm",
+    "deep_look",
+    "mw_loss",
+    "kalm_v2",
+    "cornstack",
+    "admiral",
+    "selavpr",
+    "fol",
+    "superglobal",
+    "unifygeo",
+    "rde",
+    "unime_v2",
+    "sft_vs_cl",
+    "mm_r5",
+    "soli_reward",
+    "dynamic_reweight",
+    "lost",
+    "edu_pga",
+    "meta_rescale",
+    "pref_rank",
+    "anyloss",
+]
 
 GOOD = """
 key: x

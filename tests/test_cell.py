@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from rankrepro.benchmarks.base import Benchmark, Document, Query, sample
 from rankrepro.cell import Cell, Facts, Ranking, Retrieval
 from rankrepro.errors import OutputError

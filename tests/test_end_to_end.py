@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import yaml
-from tests_support import ROOT, make_project
 from jsonschema import Draft202012Validator
+
+from tests_support import ROOT, make_project
 
 
 def test_every_baseline_from_artifacts_to_report(tmp_path: Path) -> None:
@@ -51,4 +52,5 @@ def test_every_baseline_from_artifacts_to_report(tmp_path: Path) -> None:
     assert "smoke" in (report / "summary.md").read_text()
     assert "core-minutes predicted" in done.stderr
     runs = project.results / "runs" / "vital-mini" / "fever"
-    assert {f.name.split("-")[0] for f in runs.glob("*.trec")} == {"baselines.bm25", "baselines.dense", "baselines.dense_decoy"}
+    named = {f.name.split("-")[0] for f in runs.glob("*.trec")}
+    assert named == {"baselines.bm25", "baselines.dense", "baselines.dense_decoy"}

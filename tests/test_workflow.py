@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests_support import ROOT, TOY_CARD, Project, add_toy, make_project
 from jsonschema import Draft202012Validator
+
+from tests_support import ROOT, TOY_CARD, Project, add_toy, make_project
 
 
 def results(project: Project, paper: str = "toy") -> dict:

@@ -76,10 +76,10 @@ def noise(cell):
     return Ranking({q: {d: value(q, d) for d in docs} for q, docs in cell.candidates.items()})
 '''
 
-TOY_WORDS = '''
+TOY_WORDS = """
 def words(text):
     return {w for w in text.lower().split() if len(w) > 3}
-'''
+"""
 
 
 @dataclass
@@ -120,7 +120,10 @@ class Project:
     def store(self) -> dict[str, dict[str, bytes]]:
         """digest -> the bytes of its output (not cost or manifest, which hold times)."""
         folders = (d for d in (self.results / "store").iterdir() if d.is_dir())
-        return {d.name: {f.name: f.read_bytes() for f in d.iterdir() if f.name.startswith(("output", "arrays"))} for d in folders}
+        return {
+            d.name: {f.name: f.read_bytes() for f in d.iterdir() if f.name.startswith(("output", "arrays"))}
+            for d in folders
+        }
 
 
 def make_project(folder: Path, papers: list[str]) -> Project:

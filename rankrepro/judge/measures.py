@@ -188,7 +188,7 @@ MEASURES: dict[str, Measure] = {
         Measure("Candidates-R", RUNS, _candidates_recall),
         Measure("MalformedRate", ("facts",), _facts, direction=-1),
         Measure("value", ("facts",), _facts, unit="fact"),
-        *(Measure(n, ("predictions",), confusion_measure(n), unit="task") for n in CONFUSION),
+        *(Measure(n, ("predictions",), confusion_measure(n), unit="task") for n in CONFUSION),  # type: ignore[arg-type]
         Measure("Perplexity", ("likelihoods",), _likelihoods, unit="block", direction=-1, pool=_perplexity),
     )
 }

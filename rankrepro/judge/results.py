@@ -132,7 +132,7 @@ class Judge:
         units = sorted(values)
         term = measures.as_term(measure, [values[u] for u in units])
         estimate = bootstrap(Sample(units, [clusters[u] for u in units], {"v": term}), lambda m: m["v"], n_boot=2000)
-        several = isinstance(term, np.ndarray) and len(cells) > 1
+        by_seed = term.mean(axis=1) if isinstance(term, np.ndarray) and len(cells) > 1 else None
         split = self.plan.nodes[cells[0][1]].spec["queries"]["split"]
         return {
             "arm": arm,
@@ -144,7 +144,7 @@ class Judge:
             "n": len(units),
             "clusters": estimate.n_clusters,
             "seeds": len(cells),
-            "seed_sd": float(term.mean(axis=1).std(ddof=1)) if several else None,
+            "seed_sd": float(by_seed.std(ddof=1)) if by_seed is not None else None,
             "cost": self.cost([d for _, d, _ in cells]) if not arm.startswith(ORACLE) else NO_COST,
         }
 
@@ -152,9 +152,7 @@ class Judge:
         """Mean cost per unit over units and seeds, and the peak memory of the process that ran the cell."""
         costs = [self.store.cost(d) for d in digests]
         units = [u for c in costs for u in c["units"].values()]
-        names = {"seconds": "seconds_per_unit"} | {
-            n: n for n in ("input_tokens", "generated_tokens", "forward_passes")
-        }
+        names = {"seconds": "seconds_per_unit"} | {n: n for n in ("input_tokens", "generated_tokens", "forward_passes")}
         found = {out: float(np.mean([u.get(n, 0.0) for u in units])) if units else 0.0 for n, out in names.items()}
         if not units:
             found["seconds_per_unit"] = float(np.mean([c["wall_s"] for c in costs]))

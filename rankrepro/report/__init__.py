@@ -71,7 +71,9 @@ def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]
         then = results["digests"]
         for claim in results["papers"][key]["claims"]:
             if claim["verdict"] == "placebo passed":
-                found.append(f"reports/desk/{key}: placebo '{claim['id']}' passed: its claim cannot be trusted; mend the arm")
+                found.append(
+                    f"reports/desk/{key}: placebo '{claim['id']}' passed: mend the arm, its claim means nothing"
+                )
         if set(now) != set(then):
             found.append(
                 f"reports/desk/{key}: stale: {len(set(now) - set(then))} of {len(now)} results would be computed "

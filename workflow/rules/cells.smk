@@ -10,12 +10,12 @@ rule job:
         f"{RESULTS}/jobs/{{job}}.done",
     log:
         f"{RESULTS}/logs/jobs/{{job}}.log",
+    priority: lambda w: 0 if PLAN.jobs[w.job].threads == 0 else 1
+    conda:
+        ENVIRONMENT
     threads: lambda w: PLAN.jobs[w.job].threads or workflow.cores or 1
     resources:
         mem_mb=6000,
         runtime=lambda w: 10 + int(PLAN.jobs[w.job].seconds / 20),
-    priority: lambda w: 0 if PLAN.jobs[w.job].threads == 0 else 1
-    conda:
-        ENVIRONMENT
     shell:
         f"python -m rankrepro.runner {RESULTS}/jobs/{{wildcards.job}}.json {{threads}} > {{log}} 2>&1"

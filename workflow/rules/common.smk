@@ -24,7 +24,8 @@ except RankReproError as error:
 
 BENCHMARKS = sorted({b for job in PLAN.jobs.values() for b in job.benchmarks})
 ARTIFACTS = sorted(
-    {m for job in PLAN.jobs.values() for m in job.models} | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
+    {m for job in PLAN.jobs.values() for m in job.models}
+    | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
 )
 STATUS = status.Status(Path(RESULTS), PLAN)
 

@@ -6,10 +6,10 @@ rule artifact:
         f"{RESULTS}/artifacts/{{artifact}}.json",
     log:
         f"{RESULTS}/logs/artifacts/{{artifact}}.log",
-    params:
-        digest=lambda w: artifacts.load_catalogue()[w.artifact].digest,
     conda:
         ENVIRONMENT
+    params:
+        digest=lambda w: artifacts.load_catalogue()[w.artifact].digest,
     shell:
         "python -m rankrepro internal artifact {wildcards.artifact} {output} > {log} 2>&1"
 
@@ -21,9 +21,9 @@ rule benchmark:
         f"{RESULTS}/benchmarks/{{benchmark}}/benchmark.json",
     log:
         f"{RESULTS}/logs/benchmarks/{{benchmark}}.log",
-    params:
-        digest=lambda w: benchmarks.digest(w.benchmark),
     conda:
         ENVIRONMENT
+    params:
+        digest=lambda w: benchmarks.digest(w.benchmark),
     shell:
         "python -m rankrepro internal benchmark {wildcards.benchmark} {output} > {log} 2>&1"

@@ -10,10 +10,10 @@ rule judge:
         f"{RESULTS}/judged/{{paper}}/units.json",
     log:
         f"{RESULTS}/logs/judge/{{paper}}.log",
-    params:
-        digests=lambda w: PLAN.paper_nodes[w.paper],
     conda:
         ENVIRONMENT
+    params:
+        digests=lambda w: PLAN.paper_nodes[w.paper],
     shell:
         f"python -m rankrepro internal judge {{wildcards.paper}} --scale {SCALE} --results {RESULTS} > {{log}} 2>&1"
 
@@ -25,10 +25,10 @@ rule report:
         f"{REPORTS}/summary.md",
     log:
         f"{RESULTS}/logs/report.log",
-    params:
-        papers=PLAN.papers,
     conda:
         ENVIRONMENT
+    params:
+        papers=PLAN.papers,
     shell:
         f"python -m rankrepro internal report --scale {SCALE} --results {RESULTS} --reports {REPORTS}"
         " {params.papers} > {log} 2>&1"
