@@ -318,6 +318,14 @@ class Engine:
         values = {t: measures.as_term(t.measure, [vs[u] for u in units]) for t, vs in found.items()}
         return Sample(units, [clusters.get(u, u) for u in units], values)
 
+    def ran(self, expression: Expression, benchmark: str) -> bool:
+        """Whether every term of the expression was run on the benchmark."""
+        try:
+            self.sample(expression, benchmark)
+        except NotRun:
+            return False
+        return True
+
     def estimate(self, expression: Expression, benchmarks: Sequence[str], key: str) -> Estimate:
         samples = [self.sample(expression, b) for b in benchmarks]
         stream = [self.seed, zlib.crc32(f"{key}\t{expression.text}\t{' '.join(benchmarks)}".encode())]
@@ -462,7 +470,7 @@ def judge_claims(
         engine = Engine(lookup, tagged, str(claim.get("where", "")), seed, n_boot)
         over = claim.get("over", "all")
         chosen = [b for b in benchmarks if not verdicts or over == "all" or b in over]
-        judged.append(_estimated(claim, engine, card, chosen, timings or {}, arms, alpha))
+        judged.append(_estimated(claim, engine, card, chosen, timings or {}, arms, alpha, strict=verdicts))
     family = [j for j in judged if j.role == "claim" and j.kind not in ("", "identity")]
     for j, p in zip(family, statistics.holm([j.p for j in family]), strict=True):
         j.p_holm = None if j.missing else p
@@ -477,7 +485,9 @@ def _estimated(
     timings: Mapping[str, Mapping[str, Any]],
     arms: Sequence[str] | None,
     alpha: float,
+    strict: bool,
 ) -> Judged:
+    """`strict`: every benchmark of the claim must have been run; else those that were are enough."""
     role = str(claim.get("role", "claim"))
     testable = any(claim.get(key) for key in ("expr", "levels", "timing"))
     kind = "identity" if role == "identity" else str(claim.get("kind", "superiority")) if testable else ""
@@ -493,6 +503,9 @@ def _estimated(
         return _timed(judged, timings)
     expression, guard = expressions(claim, card, arms)
     name = str(claim["id"])
+    if not strict:
+        needed = [expression, *([guard] if guard else [])]
+        chosen = [b for b in chosen if all(engine.ran(e, b) for e in needed)]
     try:
         if not chosen:
             raise NotRun("none of its benchmarks is one of this scale")

@@ -36,7 +36,7 @@ class Measure:
 
     name: str
     outputs: tuple[str, ...]
-    score: Callable[[Output, Truth], dict[str, Any]]
+    score: Callable[[Any, Any], dict[str, Any]]  # a measure reads the output and truth types of its own family
     unit: str = "query"
     cluster: str = "truth"
     direction: int = 1

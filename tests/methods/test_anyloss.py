@@ -326,8 +326,7 @@ def test_an_arm_takes_the_rate_that_its_metric_likes_best_on_held_out_rows(loss,
         held = anyloss.stratified(f.train_y, 0.25, np.random.default_rng([7, i]))
         rate, every = torch.tensor([rates]).double(), [loss] * 3
         (inner,) = train("slp", [Part(f.train_x[~held], f.train_y[~held], f.train_x[held])], every, rate, params, 7)
-        best = int(np.argmax([score(f.train_y[held], inner[:, k].numpy() > 0, zero_division=0) if metric == "f1"
-                              else score(f.train_y[held], inner[:, k].numpy() > 0) for k in range(3)]))  # fmt: skip
+        best = int(np.argmax([score(f.train_y[held], inner[:, k].numpy() > 0) for k in range(3)]))
         (outer,) = train("slp", [Part(f.train_x, f.train_y, f.test_x)], every, rate, params, 7)
         assert np.array_equal(got[i], outer[:, best].numpy() > 0)
         taken.append(best)
