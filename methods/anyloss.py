@@ -161,11 +161,11 @@ def objective(losses: Sequence[Loss]) -> Callable[[Tensor, Tensor, Tensor], Tens
 # --- the two models --------------------------------------------------------------------------------------------------
 
 
-def slp_start(folds: int, d: int, columns: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
-    """theta = 0."""
+def slp_start(d: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
+    """theta = 0. Every parameter ends in a dimension of 1: all columns of a fold start alike."""
     import torch
 
-    return [torch.zeros(folds, d, columns, dtype=torch.float64), torch.zeros(folds, 1, columns, dtype=torch.float64)]
+    return [torch.zeros(1, d, 1, dtype=torch.float64), torch.zeros(1, 1, 1, dtype=torch.float64)]
 
 
 def slp(p: Sequence[Tensor], x: Tensor, cov: Tensor) -> Tensor:
@@ -176,19 +176,17 @@ def slp(p: Sequence[Tensor], x: Tensor, cov: Tensor) -> Tensor:
     return torch.baddbmm(bias, x, theta)
 
 
-def mlp_start(folds: int, d: int, columns: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
-    """He-normal hidden layer, Glorot-uniform output; every fold and column starts from the same draw."""
+def mlp_start(d: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
+    """He-normal hidden layer, Glorot-uniform output; each fold has its own draw, shared by all columns."""
     import torch
 
-    w = rng.normal(0, math.sqrt(2 / d), (1, d, hidden, 1))
-    v = rng.uniform(-1, 1, (1, 1, hidden, 1)) * math.sqrt(6 / (hidden + 1))
-    units = (folds, 1, hidden, columns)
+    unit = (1, 1, hidden, 1)
     return [
-        torch.tensor(w).repeat(folds, 1, 1, columns),
-        torch.ones(units, dtype=torch.float64),
-        torch.zeros(units, dtype=torch.float64),
-        torch.tensor(v).repeat(folds, 1, 1, columns),
-        torch.zeros(folds, 1, columns, dtype=torch.float64),
+        torch.tensor(rng.normal(0, math.sqrt(2 / d), (1, d, hidden, 1))),
+        torch.ones(unit, dtype=torch.float64),
+        torch.zeros(unit, dtype=torch.float64),
+        torch.tensor(rng.uniform(-1, 1, unit) * math.sqrt(6 / (hidden + 1))),
+        torch.zeros(1, 1, 1, dtype=torch.float64),
     ]
 
 
@@ -243,15 +241,16 @@ OPTIMISERS = {"gradient_descent": gradient_descent, "adam": adam}
 
 @dataclass(frozen=True)
 class Part:
-    """Training and evaluation rows of one fold, as numpy: fit_x [n, d], fit_y [n], eval_x [m, d]."""
+    """Training and evaluation rows of one fold: fit_x [n, d], fit_y [n], eval_x [m, d]; and the seed of its start."""
 
     fit_x: np.ndarray
     fit_y: np.ndarray
     eval_x: np.ndarray
+    seed: tuple[int, ...] = (0,)
 
 
 def train(
-    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace, seed: int
+    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace
 ) -> list[Tensor]:
     """Train every loss on every part from the same start, full batch; `rate` is [B, K].
 
@@ -265,13 +264,13 @@ def train(
     size = max(1, CHUNK // (rows * len(losses)))
     out: list[Tensor] = []
     for i in range(0, len(parts), size):
-        scores = _train(model, parts[i : i + size], [losses[k] for k in order], rate[i : i + size, order], params, seed)
+        scores = _train(model, parts[i : i + size], [losses[k] for k in order], rate[i : i + size, order], params)
         out += [z[:, back] for z in scores]
     return out
 
 
 def _train(
-    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace, seed: int
+    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace
 ) -> list[Tensor]:
     import numpy as np
     import torch
@@ -286,9 +285,11 @@ def _train(
     cov = torch.bmm(x.transpose(1, 2), x) / w.sum(1)[:, None, None]
 
     start, score = MODELS[model]
-    p = start(len(parts), d, len(losses), np.random.default_rng(seed), params.hidden)
-    for a in p:
-        a.requires_grad_()
+    starts = [start(d, np.random.default_rng(part.seed), params.hidden) for part in parts]
+    widths = ([-1] * (a.dim() - 1) + [len(losses)] for a in starts[0])
+    p = [
+        torch.cat(a).expand(w).clone().requires_grad_() for a, w in zip(zip(*starts, strict=True), widths, strict=True)
+    ]
     of = objective(losses)
 
     def grads() -> Sequence[Tensor]:
@@ -376,7 +377,7 @@ def decide(
     import torch
 
     grid = list(params.rates)
-    rngs = [np.random.default_rng([seed, i]) for i in range(len(folds))]
+    rngs = [np.random.default_rng((seed, i)) for i in range(len(folds))]
     held = [stratified(f.train_y, params.validation, rng) for f, rng in zip(folds, rngs, strict=True)]
     inner = [(f.train_x[~h], f.train_y[~h], f.train_x[h]) for f, h in zip(folds, held, strict=True)]
     outer = [(f.train_x, f.train_y, f.test_x) for f in folds]
@@ -387,7 +388,8 @@ def decide(
     losses = sorted({arm.loss for arm in arms})
     columns = [loss for loss in losses for _ in grid]
     rates = torch.tensor([grid * len(losses)] * len(folds), dtype=torch.float64)
-    validation = train(model, [Part(*part) for part in inner], columns, rates, params, seed)
+    seeds = [(seed, i) for i in range(len(folds))]
+    validation = train(model, [Part(*p, s) for p, s in zip(inner, seeds, strict=True)], columns, rates, params)
 
     chosen = torch.zeros(len(folds), len(arms), dtype=torch.float64)
     threshold = torch.full_like(chosen, 0.5)
@@ -406,7 +408,7 @@ def decide(
             threshold[b, j] = candidates[value[best] == value[best].max()].median()
 
     columns, rates, at = share_columns(losses, arms, chosen, len(grid))
-    test = train(model, [Part(*part) for part in outer], columns, rates, params, seed)
+    test = train(model, [Part(*p, s) for p, s in zip(outer, seeds, strict=True)], columns, rates, params)
     decisions = [(z[:, at[b]].sigmoid() > threshold[b]).to(torch.int64).numpy() for b, z in enumerate(test)]
     return {arm.name: [d[:, j] for d in decisions] for j, arm in enumerate(arms)}
 

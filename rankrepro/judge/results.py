@@ -16,9 +16,9 @@ import yaml
 
 from rankrepro import benchmarks
 from rankrepro.benchmarks.base import Benchmark, Truth
-from rankrepro.cards import ROOT, Card, load_cards, qualify
+from rankrepro.cards import ROOT, Card, load_cards, qualify, row_index
 from rankrepro.cell import OUTPUTS, Output, Retrieval
-from rankrepro.errors import BenchmarkError
+from rankrepro.errors import BenchmarkError, OutputError
 from rankrepro.judge import measures
 from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.statistics import Sample, bootstrap, interval
@@ -82,6 +82,8 @@ class Judge:
             if row.startswith(ORACLE):
                 outputs = [measures.oracle(o, truth) for o in outputs]
             per_seed = [measures.per_unit(measure, o, truth) for o in outputs]
+            if any(set(s) != set(per_seed[0]) for s in per_seed):
+                raise OutputError(f"{row} on {benchmark}: seeds answered different units; delete these cells, run again")
             self._values[key] = {u: [s[u] for s in per_seed] for u in per_seed[0]}
         return self._values[key]
 
@@ -191,6 +193,7 @@ class Judge:
             verdicts=plan.scale["verdicts"],
             tagged=self.tagged,
             timings={t["name"]: t for t in timings},
+            arms=list(row_index(self.cards)),
         )
         page = {
             "tables": [self.table(card, t) for t in card.data.get("tables", [])],

@@ -47,7 +47,7 @@ def parts(sizes: tuple[int, ...] = (60, 45, 52), d: int = 4, seed: int = 1) -> l
         x = rng.normal(size=(n + 7, d)) * 3 + 1
         y = (x[:, 0] + rng.normal(size=n + 7) > 3).astype(int)
         y[:2] = 0, 1
-        out.append(Part(x[:n], y[:n], x[n:]))
+        out.append(Part(x[:n], y[:n], x[n:], (seed, n)))
     return out
 
 
@@ -217,12 +217,12 @@ def test_training_side_by_side_is_training_alone(
     """Folds of different sizes are padded, columns share tensors, chunks cut them: none may leave a trace."""
     folds = parts()
     rate = torch.linspace(0.01, 0.1, len(ALL), dtype=torch.float64).repeat(len(folds), 1)
-    together = train(model, folds, ALL, rate, params, seed=4)
+    together = train(model, folds, ALL, rate, params)
     monkeypatch.setattr(anyloss, "CHUNK", 1)
-    for a, b in zip(together, train(model, folds, ALL, rate, params, seed=4), strict=True):
+    for a, b in zip(together, train(model, folds, ALL, rate, params), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
     for b, k in [(0, 0), (1, 4), (2, len(ALL) - 1)]:
-        (alone,) = train(model, folds[b : b + 1], ALL[k : k + 1], rate[b : b + 1, k : k + 1], params, seed=4)
+        (alone,) = train(model, folds[b : b + 1], ALL[k : k + 1], rate[b : b + 1, k : k + 1], params)
         torch.testing.assert_close(together[b][:, k], alone[:, 0], rtol=0, atol=1e-9)
     assert together[0].std(0).min() > 1e-3
 
@@ -239,7 +239,7 @@ def test_batch_norm_of_the_whole_fold_is_torchs() -> None:
     rng = np.random.default_rng(0)
     fit, other = anyloss.standardise(rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4)), rng.normal(size=(5, 4)))
     x = torch.tensor(fit)
-    p = anyloss.mlp_start(1, 4, 1, rng, 2)
+    p = anyloss.mlp_start(4, rng, 2)
     p[1] = torch.tensor([1.5, 0.5]).double().view(1, 1, 2, 1)
     p[2] = torch.tensor([0.2, -0.1]).double().view(1, 1, 2, 1)
     z = anyloss.mlp(p, x[None], (x.T @ x / 30)[None])[0, :, 0]
@@ -255,7 +255,7 @@ def test_trained_long_cross_entropy_is_logistic_regression() -> None:
 
     (part,) = parts((300,))
     params = SimpleNamespace(**{**vars(PARAMS), "steps": 5000})
-    (z,) = train("slp", [part], [Loss("bce")], torch.tensor([[2.0]], dtype=torch.float64), params, 0)
+    (z,) = train("slp", [part], [Loss("bce")], torch.tensor([[2.0]], dtype=torch.float64), params)
     fit, other = anyloss.standardise(part.fit_x, part.eval_x)
     expected = LogisticRegression(C=math.inf, tol=1e-10, max_iter=10_000).fit(fit, part.fit_y).decision_function(other)
     np.testing.assert_allclose(z[:, 0].numpy(), expected, atol=1e-4)
@@ -281,7 +281,7 @@ def test_own_metric_is_learnt_where_cross_entropy_says_no() -> None:
     x = rng.normal(size=(1000, 2)) + y[:, None]
     rate = torch.full((1, 2), 0.1, dtype=torch.float64)
     params = SimpleNamespace(**{**vars(PARAMS), "steps": 300})
-    (z,) = train("slp", [Part(x, y, x)], [Loss("any", "f1"), Loss("bce")], rate, params, 0)
+    (z,) = train("slp", [Part(x, y, x)], [Loss("any", "f1"), Loss("bce")], rate, params)
     any_f1, bce = (reference.f1_score(y, z[:, k].numpy() > 0) for k in range(2))
     assert any_f1 > bce + 0.1
 
@@ -325,9 +325,9 @@ def test_an_arm_takes_the_rate_that_its_metric_likes_best_on_held_out_rows(loss,
     for i, f in enumerate(folds):
         held = anyloss.stratified(f.train_y, 0.25, np.random.default_rng([7, i]))
         rate, every = torch.tensor([rates]).double(), [loss] * 3
-        (inner,) = train("slp", [Part(f.train_x[~held], f.train_y[~held], f.train_x[held])], every, rate, params, 7)
+        (inner,) = train("slp", [Part(f.train_x[~held], f.train_y[~held], f.train_x[held])], every, rate, params)
         best = int(np.argmax([score(f.train_y[held], inner[:, k].numpy() > 0) for k in range(3)]))
-        (outer,) = train("slp", [Part(f.train_x, f.train_y, f.test_x)], every, rate, params, 7)
+        (outer,) = train("slp", [Part(f.train_x, f.train_y, f.test_x)], every, rate, params)
         assert np.array_equal(got[i], outer[:, best].numpy() > 0)
         taken.append(best)
     assert len(set(taken)) > 1
