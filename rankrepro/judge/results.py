@@ -83,7 +83,7 @@ class Judge:
                 outputs = [measures.oracle(o, truth) for o in outputs]
             per_seed = [measures.per_unit(measure, o, truth) for o in outputs]
             if any(set(s) != set(per_seed[0]) for s in per_seed):
-                raise OutputError(f"{row} on {benchmark}: seeds answered different units; delete these cells, run again")
+                raise OutputError(f"{row} on {benchmark}: seeds answered other units; delete these cells, run again")
             self._values[key] = {u: [s[u] for s in per_seed] for u in per_seed[0]}
         return self._values[key]
 
