@@ -285,11 +285,8 @@ def _train(
     cov = torch.bmm(x.transpose(1, 2), x) / w.sum(1)[:, None, None]
 
     start, score = MODELS[model]
-    starts = [start(d, np.random.default_rng(part.seed), params.hidden) for part in parts]
-    widths = ([-1] * (a.dim() - 1) + [len(losses)] for a in starts[0])
-    p = [
-        torch.cat(a).expand(w).clone().requires_grad_() for a, w in zip(zip(*starts, strict=True), widths, strict=True)
-    ]
+    starts = zip(*(start(d, np.random.default_rng(part.seed), params.hidden) for part in parts), strict=True)
+    p = [torch.cat(a).repeat(*[1] * (a[0].dim() - 1), len(losses)).requires_grad_() for a in starts]
     of = objective(losses)
 
     def grads() -> Sequence[Tensor]:

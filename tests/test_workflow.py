@@ -59,10 +59,9 @@ def test_a_paper_is_two_files(toy: Project) -> None:
 
 def test_a_killed_run_continues_with_the_same_command_and_the_same_result(tmp_path: Path) -> None:
     toy = add_toy(make_project(tmp_path, []))
-    card = TOY_CARD.replace("batch: 2, pause: 0", "batch: 1, pause: 0.5")
-    (toy.folder / "papers" / "toy.yaml").write_text(card)
+    (toy.folder / "papers" / "toy.yaml").write_text(TOY_CARD.replace("batch: 2", "batch: 1"))
     run = subprocess.Popen(
-        toy.command("papers=toy"), cwd=toy.folder, env=toy.env(), start_new_session=True,
+        toy.command("papers=toy"), cwd=toy.folder, env={**toy.env(), "TOY_PAUSE": "4"}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     shard = None

@@ -24,7 +24,7 @@ split: [train, test]
 scales: {quick: {sample: {all: 12}}, desk: {sample: {all: 60}}}
 arms:
   lexical: {fn: toy.lexical, params: {k: 10}}
-  overlap: {fn: toy.overlap, candidates: {from: lexical, depth: 5}, params: {batch: 2, pause: 0}}
+  overlap: {fn: toy.overlap, candidates: {from: lexical, depth: 5}, params: {batch: 2}}
   noise: {fn: toy.noise, candidates: {from: lexical, depth: 5}, seeds: [0, 1]}
 tables:
   - {name: main, arms: [lexical, overlap, noise], measures: [nDCG@10]}
@@ -40,6 +40,7 @@ claims:
 
 TOY_METHOD = '''
 """A toy method: word overlap."""
+import os
 import time
 
 from rankrepro.cell import Ranking, Retrieval
@@ -61,7 +62,7 @@ def lexical(cell):
 
 def overlap(cell):
     def batch(units):
-        time.sleep(cell.params.pause)
+        time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
         return {q: {d: _score(cell.queries[q], cell.document(d)) for d in cell.candidates[q]} for q in units}
 
     return Ranking(cell.map(list(cell.queries), batch, cell.params.batch))

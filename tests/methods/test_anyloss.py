@@ -205,6 +205,7 @@ def test_stratified_holds_out_a_share_of_each_class() -> None:
     y = np.repeat([0, 1], [100, 9])
     held = anyloss.stratified(y, 0.25, np.random.default_rng(0))
     assert held[y == 0].sum() == 25 and held[y == 1].sum() == 2
+    assert not np.array_equal(held, anyloss.stratified(y, 0.25, np.random.default_rng(1)))
 
 
 # --- training ---
