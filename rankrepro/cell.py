@@ -226,12 +226,14 @@ class Cell:
             todo = list(units[start : start + batch])
             if all(u in done for u in todo):
                 continue
-            with self.meter.timed(todo):
-                result = {u: value for u, value in fn(todo).items()}
+            batch_meter = Meter()
+            with self.meter.timed(todo), batch_meter.whole():
+                result = dict(fn(todo))
             if set(result) != set(todo):
                 raise OutputError(f"{self.name}: a batch of {len(todo)} units came back with {len(result)}")
             # through JSON, so that a resumed and an undisturbed run see the same values
-            line = json.dumps({"values": result, "cost": {u: dict(self.meter.units[u]) for u in todo}})
+            cost = {u: dict(self.meter.units[u]) for u in todo}
+            line = json.dumps({"values": result, "cost": cost, "wall": batch_meter.wall, "cpu": batch_meter.cpu})
             done.update(json.loads(line)["values"])
             if file:
                 with file.open("a", encoding="utf-8") as f:
@@ -257,5 +259,7 @@ class Cell:
                 done.update(row["values"])
                 for unit, cost in row["cost"].items():
                     self.meter.add(unit, **cost)
+                self.meter.wall += row.get("wall", 0.0)
+                self.meter.cpu += row.get("cpu", 0.0)
         os.truncate(file, good)
         return done

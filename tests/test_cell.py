@@ -80,6 +80,7 @@ def test_map_resumes_at_the_first_unfinished_batch(tmp_path: Path) -> None:
     assert again.map(units, work, batch=2) == {u: float(ord(u[-1])) for u in units}
     assert calls == [["u1", "u2"], ["u3", "u4"], ["u5"], ["u5"]]
     assert set(again.meter.units) == set(units)  # the cost of resumed batches is kept
+    assert again.meter.wall > 0
 
 
 def test_map_returns_what_json_holds_with_or_without_shards(tmp_path: Path) -> None:
