@@ -26,7 +26,7 @@ from rankrepro.plan import Plan, make_plan
 from rankrepro.runs import write_run
 from rankrepro.store import Store, digest_of
 
-REGISTERED = ("arms", "stages", "benchmarks", "split", "scales", "claims", "timings")
+REGISTERED = ("arms", "stages", "split", "claims", "timings")  # and what the card says of the scale
 
 ORACLE = "ceiling of "  # prefix of the row that orders an arm's candidates perfectly
 NO_COST = {"seconds_per_unit": None, "input_tokens": None}
@@ -206,7 +206,7 @@ class Judge:
             "schema": 1,
             "scale": plan.scale["scale"],
             "commit": git("rev-parse", "HEAD"),
-            "claims_commit": claims_commit(card),
+            "claims_commit": claims_commit(card, plan.scale["scale"]),
             "digests": digests,
             "papers": {card.key: page},
             "totals": self.totals(digests),
@@ -252,20 +252,21 @@ def clean(value: Any) -> Any:
 # --- registration ----------------------------------------------------------------------------------------------------
 
 
-def registration(data: Mapping[str, Any]) -> str:
-    """Hash of what must stand before the first desk run: claims, arms, stages, splits, benchmarks, timings."""
-    return digest_of({k: data.get(k) for k in REGISTERED})
+def registration(data: Mapping[str, Any], scale: str) -> str:
+    """Hash of what must stand before the first run of a scale: claims, arms, stages, splits, benchmarks, timings."""
+    of_scale = {k: data.get(k, {}).get(scale) for k in ("benchmarks", "scales", "models")}
+    return digest_of({k: data.get(k) for k in REGISTERED} | of_scale)
 
 
-def claims_commit(card: Card) -> str | None:
+def claims_commit(card: Card, scale: str) -> str | None:
     """The commit since which the card's registered part stands as it does now; None if it is not committed."""
     path = card.file.relative_to(ROOT).as_posix() if card.file.is_relative_to(ROOT) else None
     if not path:
         return None
-    now, found = registration(card.data), None
+    now, found = registration(card.data, scale), None
     for commit in (git("log", "--format=%H", "--", path) or "").split():
         text = git("show", f"{commit}:{path}")
-        if text is None or registration(yaml.safe_load(text)) != now:
+        if text is None or registration(yaml.safe_load(text), scale) != now:
             break
         found = commit
     return found

@@ -1,0 +1,46 @@
+"""The glue of the judge: totals, clean JSON, and what counts as registered."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+
+from rankrepro.cards import load_cards
+from rankrepro.judge.results import clean, registration, union
+
+
+def test_union_of_intervals_counts_shared_time_once() -> None:
+    assert union([]) == 0
+    assert union([(0, 4), (2, 6), (10, 11), (2, 3)]) == 7
+
+
+def test_json_holds_no_nan() -> None:
+    assert clean({"a": [math.nan, (1.5, math.inf)], "b": -math.inf, "c": 3}) == {
+        "a": [None, [1.5, None]],
+        "b": None,
+        "c": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "same"),
+    [
+        (("summary",), "another", True),
+        (("tables",), [], True),
+        (("scales", "quick"), {"sample": {"all": 1}}, True),  # another scale
+        (("scales", "desk"), {"sample": {"all": 1}}, False),
+        (("benchmarks", "desk"), ["lint/rules"], False),
+        (("arms", "bm25", "params", "k1"), 1.2, False),
+        (("claims", 0, "min_effect"), 0.5, False),
+    ],
+)
+def test_what_is_registered_for_desk(path: tuple, value: object, same: bool) -> None:
+    before = load_cards()["baselines"].data
+    after = copy.deepcopy(dict(before))
+    target: object = after
+    for key in path[:-1]:
+        target = target[key]  # type: ignore[index]
+    target[path[-1]] = value  # type: ignore[index]
+    assert (registration(after, "desk") == registration(before, "desk")) is same
