@@ -38,6 +38,14 @@ claims:
     min_effect: 0.01
 """
 
+TOY_TIMING = """  - id: toy-faster
+    sentence: Word overlap is faster than noise.
+    kind: ratio
+    timing: overlap_over_noise
+timings:
+  - {name: overlap_over_noise, a: overlap, b: noise, n: {quick: 5}}
+"""
+
 TOY_METHOD = '''
 """A toy method: word overlap."""
 import os
@@ -141,7 +149,7 @@ def make_project(folder: Path, papers: list[str]) -> Project:
 
 
 def add_toy(project: Project) -> Project:
-    (project.folder / "papers" / "toy.yaml").write_text(TOY_CARD)
+    (project.folder / "papers" / "toy.yaml").write_text(TOY_CARD + TOY_TIMING)
     (project.folder / "methods" / "toy.py").write_text(TOY_METHOD)
     (project.folder / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
     return project

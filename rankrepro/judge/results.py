@@ -168,9 +168,11 @@ class Judge:
         units = sorted(seconds["a"])
 
         def ratio(over: str, under: str) -> tuple[float, tuple[float, float]]:
+            """In logarithms, where a ratio and its inverse are as far from 1, and no interval reaches below 0."""
             values = {t: np.array([[seconds[t][u] for u in units]]) for t in {over, under}}
-            estimate = bootstrap(Sample(units, units, values), lambda m: m[over] / m[under], seed=seed)
-            return estimate.effect, interval(estimate)
+            estimate = bootstrap(Sample(units, units, values), lambda m: np.log(m[over] / m[under]), seed=seed)
+            low, high = interval(estimate)
+            return math.exp(estimate.effect), (math.exp(low), math.exp(high))
 
         effect, ci = ratio("a", "b")
         _, aa = ratio("a", "aa")
