@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAPERS = ROOT / "papers"
 SCHEMAS = ROOT / "workflow" / "schemas"
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten times as fast
 
 
 @dataclass(frozen=True)
