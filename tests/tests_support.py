@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -127,8 +128,9 @@ class Project:
         return done
 
     def store(self) -> dict[str, dict[str, bytes]]:
-        """digest -> the bytes of its output (not cost or manifest, which hold times)."""
-        folders = (d for d in (self.results / "store").iterdir() if d.is_dir())
+        """digest -> the bytes of its output (not of cost, manifest or timings, which hold seconds)."""
+        manifests = (self.results / "store").glob("*/manifest.json")
+        folders = (m.parent for m in manifests if json.loads(m.read_text())["spec"]["kind"] != "timing")
         return {
             d.name: {f.name: f.read_bytes() for f in d.iterdir() if f.name.startswith(("output", "arrays"))}
             for d in folders
