@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # The largest integer for which A(1) < 1 in float64: the gradient of a confident mistake is tiny, never exactly zero.
 STEEP = 73
 CHUNK = 500_000  # B * n * K trained at once; bounds memory, changes nothing else
+POINTS = 20  # of a training curve
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -249,12 +250,20 @@ class Part:
     seed: tuple[int, ...] = (0,)
 
 
+Log = Callable[[int, int, "Tensor"], None]  # step, part, losses [K]
+
+
 def train(
-    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace
+    model: str,
+    parts: Sequence[Part],
+    losses: Sequence[Loss],
+    rate: Tensor,
+    params: SimpleNamespace,
+    log: Log = lambda step, part, values: None,
 ) -> list[Tensor]:
     """Train every loss on every part from the same start, full batch; `rate` is [B, K].
 
-    Returns the scores z [m, K] of each part's evaluation rows.
+    Returns the scores z [m, K] of each part's evaluation rows; `log` is told the training losses at POINTS steps.
     """
     import numpy as np
 
@@ -264,13 +273,18 @@ def train(
     size = max(1, CHUNK // (rows * len(losses)))
     out: list[Tensor] = []
     for i in range(0, len(parts), size):
-        scores = _train(model, parts[i : i + size], [losses[k] for k in order], rate[i : i + size, order], params)
+        some, columns = parts[i : i + size], [losses[k] for k in order]
+
+        def told(step: int, part: int, values: Tensor, first: int = i) -> None:
+            log(step, first + part, values[back])
+
+        scores = _train(model, some, columns, rate[i : i + size, order], params, told)
         out += [z[:, back] for z in scores]
     return out
 
 
 def _train(
-    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace
+    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace, log: Log
 ) -> list[Tensor]:
     import numpy as np
     import torch
@@ -289,8 +303,16 @@ def _train(
     p = [torch.cat(a).repeat(*[1] * (a[0].dim() - 1), len(losses)).requires_grad_() for a in starts]
     of = objective(losses)
 
+    step = 0
+
     def grads() -> Sequence[Tensor]:
-        return torch.autograd.grad(of(score(p, x, cov), y, w).sum(), p)
+        nonlocal step
+        values = of(score(p, x, cov), y, w)  # [B, K]
+        if step % max(1, params.steps // POINTS) == 0:
+            for b, row in enumerate(values.detach()):
+                log(step, b, row)
+        step += 1
+        return torch.autograd.grad(values.sum(), p)
 
     OPTIMISERS[params.optimiser](p, grads, rate, params.steps)
     with torch.no_grad():
@@ -361,10 +383,19 @@ def hard_metrics(z: Tensor, y: np.ndarray, threshold: Tensor | float = 0.5) -> T
     return torch.stack([m(c)[0] for m in METRICS.values()], 1).reshape(*decision.shape[1:], len(METRICS))
 
 
+CURVES = {f"{kind}_{m}" for kind in ("any", "bce") for m in METRICS}  # arms whose training is logged
+
+
 def decide(
-    model: str, folds: Sequence[Any], arms: Sequence[Arm], params: SimpleNamespace, seed: int, grow: bool = False
+    model: str,
+    folds: Sequence[Any],
+    arms: Sequence[Arm],
+    params: SimpleNamespace,
+    seed: int,
+    grow: bool = False,
+    log: Callable[..., None] = lambda step, **values: None,
 ) -> dict[str, list[np.ndarray]]:
-    """Arm -> the decisions on each fold's test rows.
+    """Arm -> the decisions on each fold's test rows. `log` is told the training losses of the arms in CURVES.
 
     For every arm alike: train at each rate of the grid on a stratified part of the training fold, score the rest of
     it by the arm's metric, retrain on the whole training fold at the best rate (ties: the first of the grid).
@@ -405,7 +436,12 @@ def decide(
             threshold[b, j] = candidates[value[best] == value[best].max()].median()
 
     columns, rates, at = share_columns(losses, arms, chosen, len(grid))
-    test = train(model, [Part(*p, s) for p, s in zip(outer, seeds, strict=True)], columns, rates, params)
+    curves = [(j, arm.name) for j, arm in enumerate(arms) if arm.name in CURVES]
+
+    def told(step: int, b: int, values: Tensor) -> None:
+        log(step, **{f"{model}_{name}": float(values[at[b, j]]) for j, name in curves})
+
+    test = train(model, [Part(*p, s) for p, s in zip(outer, seeds, strict=True)], columns, rates, params, told)
     decisions = [(z[:, at[b]].sigmoid() > threshold[b]).to(torch.int64).numpy() for b, z in enumerate(test)]
     return {arm.name: [d[:, j] for d in decisions] for j, arm in enumerate(arms)}
 
@@ -451,14 +487,14 @@ def _run(cell: Cell, model: str) -> dict[str, Predictions]:
     params = cell.params
 
     def task(units: list[str]) -> dict[str, dict[str, list[int]]]:
-        return {unit: _task(benchmark.tasks[unit], model, params, cell.seed) for unit in units}
+        return {u: _task(benchmark.tasks[u], model, params, cell.seed, cell.history.log) for u in units}
 
     done = cell.map(list(cell.queries), task, batch=1)
     names = next(iter(done.values()))
     return {f"{model}_{name}": Predictions({u: done[u][name] for u in done}) for name in names}
 
 
-def _task(task: Any, model: str, params: SimpleNamespace, seed: int) -> dict[str, list[int]]:
+def _task(task: Any, model: str, params: SimpleNamespace, seed: int, log: Callable[..., None]) -> dict[str, list[int]]:
     """Arm -> the decision for each row of the task, made by the fold that tests it."""
     import numpy as np
 
@@ -467,7 +503,7 @@ def _task(task: Any, model: str, params: SimpleNamespace, seed: int) -> dict[str
     shuffled = [SimpleNamespace(train_x=f.train_x, train_y=rng.permutation(f.train_y), test_x=f.test_x) for f in folds]
     placebo = [Arm(f"any_{m}_shuffled", Loss("any", m), m) for m in ("f1", "bacc")]
     found = {
-        **decide(model, folds, arms_of(params), params, seed),
+        **decide(model, folds, arms_of(params), params, seed, log=log),
         **decide(model, folds, [Arm(f"smote_{m}", Loss("bce"), m) for m in METRICS], params, seed, grow=True),
         **decide(model, shuffled, placebo, params, seed),
     }

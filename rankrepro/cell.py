@@ -178,6 +178,34 @@ class Meter:
         return {"wall_s": round(self.wall, 3), "cpu_s": round(self.cpu, 3), "peak_bytes": peak, "units": units}
 
 
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class History:
+    """What training logs as it goes: name -> step -> [sum, count] of the values logged there."""
+
+    series: dict[str, dict[int, list[float]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def log(self, step: int, **values: float) -> None:
+        """Values at a step; what several tasks or folds log under one name and step is averaged."""
+        self.merge({name: {step: [value, 1]} for name, value in values.items()})
+
+    def merge(self, series: Mapping[str, Mapping[Any, Sequence[float]]]) -> None:
+        """Add sums and counts; keys of steps may come from JSON."""
+        for name, steps in series.items():
+            for step, (total, count) in steps.items():
+                old = self.series[name].get(int(step), [0.0, 0])
+                self.series[name][int(step)] = [old[0] + float(total), old[1] + count]
+
+    def record(self) -> dict[str, list[list[float]]]:
+        """name -> [step, mean], steps rising."""
+        return {
+            name: [[step, total / count] for step, (total, count) in sorted(steps.items())]
+            for name, steps in sorted(self.series.items())
+        }
+
+
 # --- the cell --------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +219,7 @@ class Cell:
     params      the arm's parameters as attributes
     models      name -> loaded model (rankrepro.models)
     inputs      name -> Output of a stage or arm this cell builds on
+    history     what training logs: history.log(step, loss=...)
     """
 
     name: str
@@ -203,6 +232,7 @@ class Cell:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     decoys: Mapping[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
+    history: History = field(default_factory=History)
     shards: Path | None = None  # where `map` keeps finished batches until the cell is stored
     progress: Callable[[int, int], None] = lambda done, total: None
 
@@ -226,14 +256,17 @@ class Cell:
             todo = list(units[start : start + batch])
             if all(u in done for u in todo):
                 continue
-            batch_meter = Meter()
+            batch_meter, before, self.history = Meter(), self.history, History()
             with self.meter.timed(todo), batch_meter.whole():
                 result = dict(fn(todo))
+            logged, self.history = dict(self.history.series), before
+            self.history.merge(logged)
             if set(result) != set(todo):
                 raise OutputError(f"{self.name}: a batch of {len(todo)} units came back with {len(result)}")
             # through JSON, so that a resumed and an undisturbed run see the same values
             cost = {u: dict(self.meter.units[u]) for u in todo}
-            line = json.dumps({"values": result, "cost": cost, "wall": batch_meter.wall, "cpu": batch_meter.cpu})
+            row = {"values": result, "cost": cost, "wall": batch_meter.wall, "cpu": batch_meter.cpu, "history": logged}
+            line = json.dumps(row)
             done.update(json.loads(line)["values"])
             if file:
                 with file.open("a", encoding="utf-8") as f:
@@ -261,5 +294,6 @@ class Cell:
                     self.meter.add(unit, **cost)
                 self.meter.wall += row.get("wall", 0.0)
                 self.meter.cpu += row.get("cpu", 0.0)
+                self.history.merge(row.get("history", {}))
         os.truncate(file, good)
         return done

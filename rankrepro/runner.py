@@ -102,7 +102,7 @@ class Runner:
             result = function(cell)
         cost = cell.meter.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
         if spec["kind"] == "stage" and not isinstance(result, Output):
-            self.store.put(digest, self._manifest(node), cost, arrays=result)
+            self.store.put(digest, self._manifest(node), cost, arrays=result, history=cell.history.record())
             return
         variants = result if isinstance(result, dict) else {"main": result}
         bad = [k for k, v in variants.items() if not isinstance(v, Output)]
@@ -110,7 +110,7 @@ class Runner:
             kind = type(variants[bad[0]]).__name__
             raise OutputError(f"{node['name']}: variant '{bad[0]}' is a {kind}, not an Output of rankrepro.cell")
         output = {k: {"type": v.type, "values": v.checked(cell).values} for k, v in variants.items()}
-        self.store.put(digest, self._manifest(node), cost, output=output)
+        self.store.put(digest, self._manifest(node), cost, output=output, history=cell.history.record())
 
     # --- what a cell is given ---
 
@@ -170,7 +170,8 @@ class Runner:
     def _time(self, node: Mapping[str, Any], progress: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Both arms unit by unit in random order, and A once more against itself, after one warm-up unit.
 
-        Returns {"a": unit -> seconds, "b": ..., "aa": unit -> seconds of A's second run}.
+        Returns {"a": unit -> seconds, "b": ..., "aa": unit -> seconds of A's second run}, and as cost the work of both
+        sides by unit: {"work": {"a": unit -> {input_tokens, generated_tokens, forward_passes}, "b": ...}}.
         """
         spec = node["spec"]
         cells = {side: self.cell(node["name"], spec[side]) for side in ("a", "b")}
@@ -179,6 +180,7 @@ class Runner:
         units = pick(node["name"], shared, spec["n"] + 1)
         rng = random.Random(0)
         seconds: dict[str, dict[str, float]] = {"a": {}, "b": {}, "aa": {}}
+        work: dict[str, dict[str, dict[str, float]]] = {"a": {}, "b": {}}
         whole = Meter()
         started = time.time()
         with whole.whole():
@@ -192,8 +194,10 @@ class Runner:
                     functions[side](cell)
                     if i > 0:  # the first unit warms caches and pools
                         seconds[run][unit] = round(time.perf_counter() - start, 6)
+                        work[side][unit] = {n: v for n, v in cell.meter.units[unit].items() if n != "seconds"}
                 progress(i + 1, len(units))
-        return seconds, whole.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
+        times = {"started": round(started, 3), "ended": round(time.time(), 3)}
+        return seconds, whole.record() | times | {"work": work}
 
     def _manifest(self, node: Mapping[str, Any]) -> dict[str, Any]:
         versions = {}

@@ -23,7 +23,7 @@ def digest_of(value: Any) -> str:
 
 
 class Store:
-    """`folder/<digest>/{output.json | arrays.safetensors, cost.json, manifest.json}`."""
+    """`folder/<digest>/{output.json | arrays.safetensors, cost.json, manifest.json, history.json if it trained}`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,6 +47,7 @@ class Store:
         cost: Mapping[str, Any],
         output: Any = None,
         arrays: Mapping[str, np.ndarray] | None = None,
+        history: Mapping[str, Any] | None = None,
     ) -> None:
         """Store a result once; the same digest stored by another process meanwhile is as good as ours."""
         temporary = self.folder / f".tmp-{digest[:16]}-{os.getpid()}"
@@ -61,6 +62,8 @@ class Store:
             else:
                 (temporary / "output.json").write_text(_dumps(output))
             (temporary / "cost.json").write_text(_dumps(cost))
+            if history:
+                (temporary / "history.json").write_text(_dumps(history))
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False))
             for file in temporary.iterdir():
                 _fsync(file)
@@ -85,6 +88,10 @@ class Store:
 
     def cost(self, digest: str) -> dict[str, Any]:
         return self._read(digest, "cost.json")
+
+    def history(self, digest: str) -> dict[str, list[list[float]]]:
+        """name -> [step, value]; empty where nothing was logged."""
+        return self._read(digest, "history.json") if (self.path(digest) / "history.json").exists() else {}
 
     def manifest(self, digest: str) -> dict[str, Any]:
         return self._read(digest, "manifest.json")

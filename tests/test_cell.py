@@ -83,6 +83,24 @@ def test_map_resumes_at_the_first_unfinished_batch(tmp_path: Path) -> None:
     assert again.meter.wall > 0
 
 
+def test_history_is_a_mean_by_step_and_survives_a_kill(tmp_path: Path) -> None:
+    def run(some: Cell, fail: bool) -> None:
+        def work(units: list[str]) -> dict[str, int]:
+            some.history.log(0, loss=1.0 if units == ["u1"] else 3.0)
+            some.history.log(10, loss=float(len(units)), accuracy=0.5)
+            if fail and units == ["u2"]:
+                raise KeyboardInterrupt
+            return dict.fromkeys(units, 0)
+
+        some.map(["u1", "u2"], work)
+
+    killed, again = cell(shards=tmp_path), cell(shards=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, fail=True)
+    run(again, fail=False)
+    assert again.history.record() == {"accuracy": [[10, 0.5]], "loss": [[0, 2.0], [10, 1.0]]}
+
+
 def test_map_returns_what_json_holds_with_or_without_shards(tmp_path: Path) -> None:
     work = {"u": {"x": (1, 2), "y": 0.1 + 0.2}}
     assert cell().map(["u"], lambda units: work) == cell(shards=tmp_path).map(["u"], lambda units: work)

@@ -13,7 +13,7 @@ from sklearn import metrics as reference
 from methods import anyloss
 from methods.anyloss import METRICS, STEEP, Arm, Loss, Part, amplify, confusion, objective, train
 from rankrepro.benchmarks.tabular import Fold
-from rankrepro.cell import Cell
+from rankrepro.cell import Cell, History
 
 PARAMS = SimpleNamespace(
     optimiser="gradient_descent",
@@ -362,7 +362,8 @@ def test_a_cell_returns_every_variant_in_row_order_and_resumes(fn, params, model
     def cell() -> Cell:
         return Cell("anyloss", benchmark, {"a": "a", "b": "b"}, {}, params, shards=tmp_path)  # type: ignore[arg-type]
 
-    found = fn(cell())
+    first, again = cell(), cell()
+    found = fn(first)
     assert f"{model}_any_f1_l30" in found and f"{model}_smote_bacc" in found and f"{model}_any_f1_shuffled" in found
     assert all(name.startswith(f"{model}_") for name in found)
     decided = found[f"{model}_bce_acc"].values["b"]
@@ -370,15 +371,29 @@ def test_a_cell_returns_every_variant_in_row_order_and_resumes(fn, params, model
     by_fold = anyloss.decide(model, folds, anyloss.arms_of(params), params, 0)["bce_acc"]
     for f, d in zip(folds, by_fold, strict=True):
         assert [decided[r] for r in f.rows] == d.tolist()
-    assert {name: p.values for name, p in fn(cell()).items()} == {name: p.values for name, p in found.items()}
+    assert {name: p.values for name, p in fn(again).items()} == {name: p.values for name, p in found.items()}
+    curves = first.history.record()
+    assert set(curves) == {f"{model}_{name}" for name in anyloss.CURVES}
+    assert again.history.record() == curves
     constant = anyloss.constant(cell())
     assert constant["all_positive"].values["a"] == [1] * 90 and set(constant["all_negative"].values["b"]) == {0}
+
+
+def test_curves_hold_the_mean_training_loss_over_folds() -> None:
+    """At theta = 0 every A(p) is 1/2, so that the F1 loss of a fold is 1 - s / (s + n / 2) with s positives of n."""
+    folds, history = folds_of(), History()
+    anyloss.decide("slp", folds, [Arm("any_f1", Loss("any", "f1"), "f1")], PARAMS, 0, log=history.log)
+    curve = history.record()["slp_any_f1"]
+    sizes = [(f.train_y.sum(), len(f.train_y)) for f in folds]
+    assert curve[0] == [0, pytest.approx(np.mean([1 - s / (s + n / 2) for s, n in sizes]))]
+    assert [step for step, _ in curve] == list(range(0, PARAMS.steps, PARAMS.steps // anyloss.POINTS))
+    assert curve[-1][1] < curve[0][1] - 0.1
 
 
 def test_shuffled_labels_leave_nothing_to_learn() -> None:
     folds = folds_of(600)
     benchmark = SimpleNamespace(id="t", tasks={"a": SimpleNamespace(folds=folds)})
-    found = anyloss._task(benchmark.tasks["a"], "slp", PARAMS, 0)
+    found = anyloss._task(benchmark.tasks["a"], "slp", PARAMS, 0, lambda step, **values: None)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 3))
     y = (x[:, 0] + 0.5 * rng.normal(size=600) > 0.6).astype(int)
