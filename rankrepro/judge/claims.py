@@ -275,6 +275,17 @@ class Rule:
             return high <= -self.target or low >= self.target
         return low > self.target if self.direction < 0 else high < self.target
 
+    def detectable(self, e: Evidence, alpha: float) -> float | None:
+        """The effect that this evidence's spread and n exclude the null with; of an equivalence the least margin."""
+        power = 0.9 if self.direction == 0 else 0.8
+        z = statistics.deviates(alpha, power)
+        if isinstance(e, Timing):
+            return self.null * math.exp(-z * e.log_se)
+        if isinstance(e, Proportion):
+            se = math.sqrt(max(self.null * (1 - self.null), 0.0) / e.n_effective)
+            return min(1.0, self.null + z * se)
+        return z * e.se if self.direction == 0 else self.null + self.direction * z * e.se
+
     def needed_n(self, e: Evidence, alpha: float) -> int | None:
         """Units that the smallest effect of interest needs to exclude the null, at the observed spread."""
         power = 0.9 if self.direction == 0 else 0.8  # both sides of an equivalence must hold
@@ -389,6 +400,7 @@ class Judged:
     p_holm: float | None = None
     guard: dict[str, Any] | None = None
     permutation: float | None = None
+    expression: Expression | None = None
 
     @property
     def rule(self) -> Rule:
@@ -502,6 +514,7 @@ def _estimated(
     if claim.get("timing"):
         return _timed(judged, timings)
     expression, guard = expressions(claim, card, arms)
+    judged.expression = expression
     name = str(claim["id"])
     if not strict:
         needed = [expression, *([guard] if guard else [])]
@@ -579,6 +592,10 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
         "margin": c.get("margin"),
         "bound": c.get("bound", {"share": 0.5, "ratio": 1.0}.get(j.kind)),
         "needed_n": needed,
+        "n_effective": _number(e.n_effective) if isinstance(e, Estimate | Proportion) else None,
+        "detectable": _number(rule.detectable(e, alpha / m)) if e and j.kind != "identity" else None,
+        "where": c.get("where"),
+        "terms": [list(term) for term in j.expression.terms] if j.expression else [],
         "guard": j.guard,
         "per_benchmark": [
             {"benchmark": part.benchmark, **_numbers(part.estimate), "p": _number(rule.p(part.estimate))}

@@ -78,6 +78,7 @@ class Estimate:
     unit_variance    variance of the effect that more units would reduce (clusters)
     seed_variance    variance that only more seeds would reduce
     df               degrees of freedom of the sum of both
+    n_effective      number of clusters of equal size that would be as many: (sum n_c)^2 / sum n_c^2
     """
 
     effect: float
@@ -88,6 +89,7 @@ class Estimate:
     unit_variance: float
     seed_variance: float
     df: float
+    n_effective: float
 
     @property
     def se(self) -> float:
@@ -172,6 +174,7 @@ def bootstrap(
         unit_variance=sum(per_cluster),
         seed_variance=sum(per_seed.values()),
         df=_satterthwaite(parts),
+        n_effective=sum(g.effective for g in groups),
     )
 
 
@@ -183,7 +186,7 @@ class _Clusters:
         _, self.of = np.unique(np.asarray(sample.clusters, dtype=str), return_inverse=True)
         self.sizes: Array = np.bincount(self.of).astype(float)
         self.n = len(self.sizes)
-        self.effective = max(2.0, float(self.sizes.sum() ** 2 / (self.sizes**2).sum()))
+        self.effective = max(2.0, float(self.sizes.sum() ** 2 / (self.sizes**2).sum()))  # 2: df of one cluster
         self.sums = {
             t: np.stack([np.bincount(self.of, row, self.n) for row in v])
             for t, v in sample.values.items()
@@ -364,6 +367,11 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def deviates(alpha: float, power: float) -> float:
+    """Standard errors an effect must be off its null for the two-sided interval at 1 - alpha to exclude it so often."""
+    return float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power))
+
+
 def required_n(
     sd: float, min_effect: float, alpha: float = 0.05, power: float = 0.8, seed_variance: float = 0.0
 ) -> int | None:
@@ -374,31 +382,33 @@ def required_n(
     """
     if min_effect <= 0 or not math.isfinite(sd):
         return None
-    z = float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power))
+    z = deviates(alpha, power)
     room = (min_effect / z) ** 2 - seed_variance
     return max(2, math.ceil(sd**2 / room)) if room > 0 else None
 
 
-def ranx_table(
-    values: Mapping[str, Array], control: str, alpha: float = 0.05
-) -> dict[str, dict[str, float | str | None]]:
-    """Each arm against `control` by ranx's paired Student test: mean, p, p_holm, and letter 'a' where it is the better.
+def against(
+    pairs: Mapping[Any, tuple[Array, Array]], direction: int = 1, alpha: float = 0.05
+) -> dict[Any, dict[str, float | str | None]]:
+    """Arms against a baseline by ranx's paired Student test: n, difference, p, p_holm, and letter 'a' for the better.
 
-    values: arm -> one value per unit, the same units in the same order. p is None where two arms are equal everywhere
-    (Holm counts it as 1). ranx ignores clusters: this is for the table's letters, claims are judged by `bootstrap`.
+    pairs: arm -> (its values, the baseline's) on the units both have, at least two. direction -1: lower is better.
+    p is None where both are equal everywhere (Holm counts it as 1). ranx ignores clusters: this is for the letters of a
+    table, claims are judged by `bootstrap`.
     """
     from ranx.statistical_tests import paired_student_t_test
 
-    arms = [a for a in values if a != control]
     with np.errstate(divide="ignore", invalid="ignore"):
-        raw = [float(paired_student_t_test(values[control], values[a], alpha)[0]) for a in arms]
+        raw = [float(paired_student_t_test(base, own, alpha)[0]) for own, base in pairs.values()]
     adjusted = holm([1.0 if math.isnan(p) else p for p in raw])
-    base = float(np.mean(values[control]))
-    table: dict[str, dict[str, float | str | None]] = {}
-    table[control] = {"mean": base, "p": None, "p_holm": None, "letter": None}
-    for arm, p, p_holm in zip(arms, raw, adjusted, strict=True):
-        mean = float(np.mean(values[arm]))
-        equal = math.isnan(p)
-        letter = "a" if mean > base and p_holm < alpha else None
-        table[arm] = {"mean": mean, "p": None if equal else p, "p_holm": None if equal else p_holm, "letter": letter}
+    table: dict[Any, dict[str, float | str | None]] = {}
+    for (arm, (own, base)), p, p_holm in zip(pairs.items(), raw, adjusted, strict=True):
+        difference, equal = float(np.mean(own - base)), math.isnan(p)
+        table[arm] = {
+            "n": len(own),
+            "difference": difference,
+            "p": None if equal else p,
+            "p_holm": None if equal else p_holm,
+            "letter": "a" if direction * difference > 0 and p_holm < alpha else None,
+        }
     return table

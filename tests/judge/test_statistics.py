@@ -246,15 +246,18 @@ def test_required_n_is_the_textbooks():
     assert statistics.required_n(0.25, 0.05, seed_variance=0.01) is None  # only seeds would help
 
 
-def test_ranx_table():
+def test_against_a_baseline():
     rng = np.random.default_rng(10)
     base = rng.uniform(size=80)
-    arms = {"base": base, "same": base.copy(), "up": base + rng.normal(0.1, 0.1, 80), "down": base - 0.1 * base}
-    table = statistics.ranx_table(arms, "base")
+    arms = {"same": base.copy(), "up": base + rng.normal(0.1, 0.1, 80), "down": base - 0.1 * base}
+    table = statistics.against({name: (own, base) for name, own in arms.items()})
     assert table["up"]["p"] == pytest.approx(stats.ttest_rel(arms["up"], base).pvalue)
     assert table["down"]["p"] == pytest.approx(stats.ttest_rel(arms["down"], base).pvalue)
-    assert table["same"] == {"mean": pytest.approx(base.mean()), "p": None, "p_holm": None, "letter": None}
-    assert [table[a]["letter"] for a in arms] == [None, None, "a", None]
+    assert table["same"] == {"n": 80, "difference": 0, "p": None, "p_holm": None, "letter": None}
+    assert table["up"]["difference"] == pytest.approx((arms["up"] - base).mean())
+    assert [table[a]["letter"] for a in arms] == [None, "a", None]
+    lower = statistics.against({name: (own, base) for name, own in arms.items()}, direction=-1)
+    assert [lower[a]["letter"] for a in arms] == [None, None, "a"]
     smaller, larger = sorted((table["up"], table["down"]), key=lambda row: row["p"])
     assert smaller["p_holm"] == pytest.approx(3 * smaller["p"])
     assert larger["p_holm"] == pytest.approx(max(2 * larger["p"], 3 * smaller["p"]))
