@@ -19,18 +19,35 @@ def results(project: Project, paper: str = "toy") -> dict:
     return json.loads((project.folder / "reports" / "quick" / paper / "results.json").read_text())
 
 
+def judged(project: Project, name: str) -> dict:
+    return json.loads((project.results / "judged" / "toy" / f"{name}.json").read_text())
+
+
 def test_a_paper_is_two_files(toy: Project) -> None:
     done = toy.run()
     data = results(toy)
-    schema = json.loads((ROOT / "workflow" / "schemas" / "results.schema.json").read_text())
-    Draft202012Validator(schema).validate(data)
+    for name in ("results", "units", "examples"):
+        schema = json.loads((ROOT / "workflow" / "schemas" / f"{name}.schema.json").read_text())
+        Draft202012Validator(schema).validate(judged(toy, name))
     rows = {r["arm"]: r for r in data["papers"]["toy"]["tables"][0]["rows"]}
-    assert set(rows) == {"toy.lexical", "toy.overlap", "toy.noise"}
+    assert set(rows) == {"toy.lexical", "toy.overlap", "toy.noise", "ceiling of toy.lexical"}
+    assert rows["toy.noise"]["against"] is None and rows["toy.overlap"]["against"]["n"] == 12
+    difference = rows["toy.overlap"]["value"] - rows["toy.noise"]["value"]
+    assert rows["toy.overlap"]["against"]["difference"] == pytest.approx(difference)
     assert rows["toy.noise"]["seeds"] == 2
     assert rows["toy.overlap"]["n"] == 12
     assert rows["toy.overlap"]["value"] > rows["toy.noise"]["value"]  # words tell more than noise on FEVER
     assert data["papers"]["toy"]["claims"][0]["verdict"] == "smoke"
+    several, elsewhere = data["papers"]["toy"]["tables"][1:]
+    assert several["where"] == "several_relevant" and all(r["n"] < 12 for r in several["rows"])
+    assert elsewhere["rows"] == []
+    cells = data["papers"]["toy"]["cells"]
+    assert {c["digest"] for c in cells} == set(data["digests"])
+    assert {(c["kind"], c["seed"]) for c in cells if c["name"] == "toy.noise"} == {("cell", 0), ("cell", 1)}
+    shown = judged(toy, "examples")["claims"]["toy-over-noise"][0]
+    assert sum(shown["differences"]) / 12 == pytest.approx(difference, abs=1e-3)
     timing = data["papers"]["toy"]["timings"][0]
+    assert (timing["a"], timing["b"]) == ("toy.overlap", "toy.noise")
     assert timing["n"] == 5
     assert timing["ci"][0] <= timing["ratio"] <= timing["ci"][1]
     assert timing["ratio"] == pytest.approx(timing["seconds_a"] / timing["seconds_b"])

@@ -28,7 +28,9 @@ arms:
   overlap: {fn: toy.overlap, candidates: {from: lexical, depth: 5}, params: {batch: 2}}
   noise: {fn: toy.noise, candidates: {from: lexical, depth: 5}, seeds: [0, 1]}
 tables:
-  - {name: main, arms: [lexical, overlap, noise], measures: [nDCG@10]}
+  - {name: main, arms: [lexical, overlap, noise], measures: [nDCG@10], baseline: noise, oracle: lexical}
+  - {name: several, arms: [overlap], measures: [R@5], where: several_relevant}
+  - {name: elsewhere, arms: [overlap], measures: [R@5], over: [lint/rules]}
 claims:
   - id: toy-over-noise
     sentence: Word overlap ranks better than noise.

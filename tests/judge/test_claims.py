@@ -144,6 +144,22 @@ def test_inconclusive_states_the_n_it_would_need():
     assert r["needed_n"] == pytest.approx((2.8016 * 0.1 / 0.01) ** 2, rel=0.15)
 
 
+def test_what_the_units_could_have_shown():
+    """n = 200 and sd = 0.1 find 2.8 standard errors with a power of 80 %; half the spread, half the effect."""
+    r = World(a=BASE + noise(1, 0.01), b=BASE).judge(UP)
+    assert r["detectable"] == pytest.approx(2.8016 * 0.1 / 200**0.5, rel=0.1)
+    assert r["terms"] == [["p.a", "nDCG@10"], ["p.b", "nDCG@10"]] and r["where"] is None and r["n_effective"] == 200
+    half = World(a=BASE + noise(1, 0.01) / 2, b=BASE).judge(UP)
+    assert half["detectable"] == pytest.approx(r["detectable"] / 2)
+    least = World(a=BASE + noise(1, 0), b=BASE).judge(UP | {"kind": "equivalence", "margin": 0.05})
+    assert least["detectable"] == pytest.approx(3.2415 * 0.1 / 200**0.5, rel=0.1)
+    share = World(a=BASE + noise(1, 0.1), b=BASE).judge(UP | {"kind": "share"})
+    assert share["detectable"] == pytest.approx(0.5 + 2.8016 * 0.5 / 200**0.5)
+    measured = {"name": "t", "ratio": 0.5, "ci": [0.4, 0.625], "sound": True, "n": 50}
+    timed = World().judge({"kind": "ratio", "timing": "t"}, timings={"t": measured})
+    assert timed["detectable"] == pytest.approx((0.625 / 0.4) ** (-2.8016 / (2 * 1.96)), rel=0.01)
+
+
 def test_noninferiority_and_equivalence():
     near = World(a=BASE + noise(1, 0, sd=0.02), b=BASE)
     for kind in ("noninferiority", "equivalence"):
