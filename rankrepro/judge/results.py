@@ -5,30 +5,27 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from rankrepro import benchmarks
 from rankrepro.benchmarks.base import Benchmark, Truth
-from rankrepro.cards import ROOT, Card, load_cards, qualify, row_index
+from rankrepro.cards import Card, load_cards, qualify, row_index
 from rankrepro.cell import OUTPUTS, Output, Retrieval
 from rankrepro.errors import BenchmarkError, OutputError
 from rankrepro.judge import measures
 from rankrepro.judge.claims import judge_claims
-from rankrepro.judge.claims import parse as parse_expression
 from rankrepro.judge.examples import examples
+from rankrepro.judge.expressions import parse
+from rankrepro.judge.registration import claims_commit, git
 from rankrepro.judge.statistics import Sample, against, bootstrap, interval
 from rankrepro.plan import Plan, make_plan
 from rankrepro.runs import write_run
-from rankrepro.store import Store, digest_of
-
-REGISTERED = ("arms", "stages", "split", "claims", "timings")  # and what the card says of the scale
+from rankrepro.store import Store
 
 SCHEMA = 2  # of workflow/schemas/{results,units,examples}.schema.json
 ORACLE = "ceiling of "  # prefix of the row that orders an arm's candidates perfectly
@@ -287,7 +284,7 @@ class Judge:
         """The queries behind each claim that is a plain difference of rankings and was run."""
         shown: dict[str, list[dict[str, Any]]] = {}
         for claim in (c for c in claims if c["expr"] and c["per_benchmark"]):
-            pair = parse_expression(claim["expr"], card.key, claim["measure"] or "nDCG@10").difference
+            pair = parse(claim["expr"], card.key, claim["measure"] or "nDCG@10").difference
             if not pair:
                 continue
             found = [self._example(pair, p["benchmark"], claim["where"]) for p in claim["per_benchmark"]]
@@ -387,35 +384,3 @@ def clean(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value
-
-
-# --- registration ----------------------------------------------------------------------------------------------------
-
-
-def registration(data: Mapping[str, Any], scale: str) -> str:
-    """Hash of what must stand before the first run of a scale: claims, arms, stages, splits, benchmarks, timings."""
-    of_scale = {k: data.get(k, {}).get(scale) for k in ("benchmarks", "scales", "models")}
-    return digest_of({k: data.get(k) for k in REGISTERED} | of_scale)
-
-
-def claims_commit(card: Card, scale: str) -> str | None:
-    """The commit since which the card's registered part stands as it does now; None if it is not committed."""
-    path = card.file.relative_to(ROOT).as_posix() if card.file.is_relative_to(ROOT) else None
-    if not path:
-        return None
-    now, found = registration(card.data, scale), None
-    for commit in (git("log", "--format=%H", "--", path) or "").split():
-        text = git("show", f"{commit}:{path}")
-        if text is None or registration(yaml.safe_load(text), scale) != now:
-            break
-        found = commit
-    return found
-
-
-def git(*args: str) -> str | None:
-    """Output of a git command in the project, None where there is no git or no repository."""
-    try:
-        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

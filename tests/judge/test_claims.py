@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rankrepro.errors import ClaimError
-from rankrepro.judge.claims import Term, judge_claims, parse
+from rankrepro.judge.claims import judge_claims
+from rankrepro.judge.expressions import Term, parse
 
 ARMS = ("icr.full", "icr.none", "baselines.bm25")
 

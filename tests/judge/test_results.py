@@ -8,7 +8,8 @@ import math
 import pytest
 
 from rankrepro.cards import load_cards
-from rankrepro.judge.results import clean, registration, union
+from rankrepro.judge.registration import registration
+from rankrepro.judge.results import clean, union
 
 
 def test_union_of_intervals_counts_shared_time_once() -> None:
