@@ -487,12 +487,11 @@ def test_hub_without_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_fetched_hub_model_is_found_offline_and_verified(cache: Path) -> None:
-    commit, config = "a" * 40, b'{"model_type": "llama"}'
+    commit, config = load_catalogue()["mistral-7b-instruct-v0.2"].revision, b'{"model_type": "llama"}'
     blob = hashlib.sha1(b"blob %d\0" % len(config) + config).hexdigest()
     repo = cache / "hub" / "models--mistralai--Mistral-7B-Instruct-v0.2"
-    for path, data in (("refs/main", commit.encode()), (f"blobs/{blob}", config)):
-        (repo / path).parent.mkdir(parents=True)
-        (repo / path).write_bytes(data)
+    (repo / "blobs").mkdir(parents=True)
+    (repo / "blobs" / blob).write_bytes(config)
     (repo / "snapshots" / commit).mkdir(parents=True)
     (repo / "snapshots" / commit / "config.json").symlink_to(f"../../blobs/{blob}")
     env = {"RANKREPRO_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
