@@ -138,7 +138,7 @@ def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
             if source not in card.stages:
                 check(source, f"arms.{arm}.inputs.{name}")
     for i, table in enumerate(card.data.get("tables", [])):
-        for arm in [*table["arms"], *([table["baseline"]] if "baseline" in table else [])]:
+        for arm in [*table["arms"], *(table[key] for key in ("baseline", "units_of", "oracle") if key in table)]:
             check(arm, f"tables.{i}.arms")
     for timing in card.data.get("timings", []):
         check(timing["a"], f"timings.{timing['name']}.a")

@@ -29,7 +29,7 @@ arms:
   noise: {fn: toy.noise, candidates: {from: lexical, depth: 5}, seeds: [0, 1]}
 tables:
   - {name: main, arms: [lexical, overlap, noise], measures: [nDCG@10], baseline: noise, oracle: lexical}
-  - {name: several, arms: [overlap], measures: [R@5], where: several_relevant}
+  - {name: several, arms: [overlap], measures: [R@5], where: several_relevant, units_of: noise}
   - {name: elsewhere, arms: [overlap], measures: [R@5], over: [lint/rules]}
 claims:
   - id: toy-over-noise

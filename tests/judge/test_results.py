@@ -8,8 +8,9 @@ import math
 import pytest
 
 from rankrepro.cards import load_cards
+from rankrepro.judge.costs import union
 from rankrepro.judge.registration import registration
-from rankrepro.judge.results import clean, union
+from rankrepro.judge.results import clean
 
 
 def test_union_of_intervals_counts_shared_time_once() -> None:

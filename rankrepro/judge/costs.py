@@ -1,0 +1,114 @@
+"""What results cost: per unit, per stored result, as a paired timing, and in all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankrepro.judge.statistics import Sample, bootstrap, interval
+from rankrepro.plan import Plan
+from rankrepro.store import Store
+
+WORK = ("input_tokens", "generated_tokens", "forward_passes")
+NO_COST = {"seconds_per_unit": None, "input_tokens": None}
+
+
+def per_unit_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means over units and seeds of one row's cells, and the peak memory of the processes that ran them."""
+    units = [u for c in costs for u in c["units"].values()]
+    names = {"seconds": "seconds_per_unit"} | {n: n for n in WORK}
+    found = {out: float(np.mean([u.get(n, 0.0) for u in units])) if units else 0.0 for n, out in names.items()}
+    if not units:
+        found["seconds_per_unit"] = float(np.mean([c["wall_s"] for c in costs]))
+    return found | {"peak_bytes": max(c["peak_bytes"] for c in costs)}
+
+
+def stored(plan: Plan, store: Store, digests: Iterable[str]) -> list[dict[str, Any]]:
+    """One entry a digest: what the stored result is and what it cost as a whole."""
+    rows: dict[str, set[str]] = {}
+    for row, by_benchmark in plan.rows.items():
+        for _, digest, _ in (c for cells in by_benchmark.values() for c in cells):
+            rows.setdefault(digest, set()).add(row)
+    found = []
+    for digest in digests:
+        node, cost = plan.nodes[digest], store.cost(digest)
+        work = (
+            [u for side in cost["work"].values() for u in side.values()] if "work" in cost else cost["units"].values()
+        )
+        found.append(
+            {
+                "name": node.name,
+                "kind": node.spec["kind"],
+                "rows": sorted(rows.get(digest, ())),
+                "benchmark": node.benchmark,
+                "seed": node.spec["seed"],
+                "digest": digest,
+                "units": len(work),
+                "params": node.spec.get("params", {}),
+                "models": {name: m["id"] for name, m in node.spec["models"].items()},
+                **{k: cost[k] for k in ("started", "ended", "wall_s", "cpu_s", "peak_bytes")},
+                **{n: sum(u.get(n, 0.0) for u in work) for n in WORK},
+            }
+        )
+    return sorted(found, key=lambda c: (c["name"], c["benchmark"], c["seed"]))
+
+
+def curves(plan: Plan, store: Store, digests: Iterable[str]) -> list[dict[str, Any]]:
+    """What the cells and stages of a page logged while they trained."""
+    nodes = sorted((plan.nodes[d] for d in digests), key=lambda n: (n.name, n.benchmark, n.spec["seed"]))
+    logged = ((n, store.history(n.digest)) for n in nodes)
+    return [
+        {"cell": n.name, "benchmark": n.benchmark, "seed": n.spec["seed"], "series": series}
+        for n, series in logged
+        if series
+    ]
+
+
+def timing(store: Store, digest: str, seed: int = 0) -> dict[str, Any]:
+    """Ratio of total seconds a / b with its interval over units, A against itself, and the work of both sides."""
+    seconds, work = store.output(digest), store.cost(digest)["work"]
+    units = sorted(seconds["a"])
+
+    def ratio(over: str, under: str) -> tuple[float, tuple[float, float]]:
+        """In logarithms, where a ratio and its inverse are as far from 1, and no interval reaches below 0."""
+        values = {t: np.array([[seconds[t][u] for u in units]]) for t in {over, under}}
+        estimate = bootstrap(Sample(units, units, values), lambda m: np.log(m[over] / m[under]), seed=seed)
+        low, high = interval(estimate)
+        return math.exp(estimate.effect), (math.exp(low), math.exp(high))
+
+    effect, ci = ratio("a", "b")
+    _, aa = ratio("a", "aa")
+    found = {"ratio": effect, "ci": list(ci), "aa": list(aa), "sound": aa[0] <= 1 <= aa[1], "n": len(units)}
+    for side in ("a", "b"):
+        found[f"seconds_{side}"] = float(np.mean(list(seconds[side].values())))
+        found[f"cost_{side}"] = {n: float(np.mean([u.get(n, 0.0) for u in work[side].values()])) for n in WORK}
+    return found
+
+
+def totals(store: Store, digests: Iterable[str], session: Path) -> dict[str, float]:
+    """Seconds in all. `session` says when the run started (absent: outside a run)."""
+    costs = [store.cost(d) for d in digests]
+    cell_wall = union([(c["started"], c["ended"]) for c in costs])
+    wall = time.time() - json.loads(session.read_text())["started"] if session.exists() else 0.0
+    return {
+        "wall_s": round(max(wall, cell_wall), 3),
+        "cell_wall_s": round(cell_wall, 3),
+        "compute_s": round(sum(c["cpu_s"] for c in costs), 3),
+        "cores": os.cpu_count() or 1,
+    }
+
+
+def union(intervals: Iterable[tuple[float, float]]) -> float:
+    """Seconds covered by at least one interval."""
+    total, end = 0.0, -math.inf
+    for start, stop in sorted(intervals):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total

@@ -1,0 +1,88 @@
+"""What the judge reads: stored outputs, truth, and from them the measures of every unit, each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rankrepro import benchmarks
+from rankrepro.benchmarks.base import Benchmark, Truth
+from rankrepro.cell import OUTPUTS, Output
+from rankrepro.errors import BenchmarkError, OutputError
+from rankrepro.judge import measures
+from rankrepro.plan import Plan
+from rankrepro.store import Store
+
+ORACLE = "ceiling of "  # prefix of the row that orders an arm's candidates perfectly
+SEVERAL_RELEVANT = "several_relevant"  # a tag only truth can tell: two or more relevant documents (multi-hop)
+
+
+class Values:
+    """The only reader of truth. `folder` is results/<scale>."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+        self.store = Store(folder / "store")
+        self.known: dict[tuple[str, str, str], dict[str, list[float]]] = {}  # (row, benchmark, measure) -> per unit
+        self._outputs: dict[str, dict[str, Any]] = {}
+        self._truths: dict[str, Any] = {}
+        self._benchmarks: dict[str, Any] = {}
+
+    def truth(self, benchmark: str) -> Any:
+        if benchmark not in self._truths:
+            truth = benchmarks.load_truth(self.folder / "benchmarks" / benchmark)
+            if isinstance(truth, Truth) and not any(g > 0 for q in truth.qrels.values() for g in q.values()):
+                raise BenchmarkError(f"{benchmark}: no query has a relevant document; rebuild the benchmark")
+            self._truths[benchmark] = truth
+        return self._truths[benchmark]
+
+    def output(self, digest: str, variant: str) -> Output:
+        if digest not in self._outputs:
+            self._outputs[digest] = self.store.output(digest)
+        stored = self._outputs[digest][variant]
+        return OUTPUTS[stored["type"]](stored["values"])
+
+    def per_unit(self, row: str, benchmark: str, measure: str) -> dict[str, list[float]]:
+        """Unit -> the measure for each seed. KeyError where the row was not run on this benchmark."""
+        key = (row, benchmark, measure)
+        if key not in self.known:
+            truth = self.truth(benchmark)
+            outputs = [self.output(d, v) for _, d, v in self.plan.rows[row.removeprefix(ORACLE)][benchmark]]
+            if row.startswith(ORACLE):
+                outputs = [measures.oracle(o, truth) for o in outputs]
+            per_seed = [measures.per_unit(measure, o, truth) for o in outputs]
+            if any(set(s) != set(per_seed[0]) for s in per_seed):
+                raise OutputError(f"{row} on {benchmark}: seeds answered other units; delete these cells, run again")
+            self.known[key] = {u: [s[u] for s in per_seed] for u in per_seed[0]}
+        return self.known[key]
+
+    def lookup(self, row: str, benchmark: str, measure: str) -> tuple[dict[str, list[float]], Mapping[str, str]]:
+        values = self.per_unit(row, benchmark, measure)
+        return values, measures.get(measure).clusters(values, self.truth(benchmark))
+
+    def tagged(self, benchmark: str, tag: str) -> set[str]:
+        """Units of a benchmark that carry a tag: one of its queries' own, or one that its truth tells."""
+        if tag == SEVERAL_RELEVANT:
+            qrels = getattr(self.truth(benchmark), "qrels", {})
+            return {q for q, grades in qrels.items() if sum(grade > 0 for grade in grades.values()) > 1}
+        loaded = self.benchmark(benchmark)
+        return {q.id for q in loaded.queries.values() if tag in q.tags} if isinstance(loaded, Benchmark) else set()
+
+    def benchmark(self, benchmark: str) -> Any:
+        if benchmark not in self._benchmarks:
+            self._benchmarks[benchmark] = benchmarks.load(self.folder / "benchmarks" / benchmark, benchmark)
+        return self._benchmarks[benchmark]
+
+    def units(self, row: str, benchmark: str) -> set[str]:
+        """Units that a row answered."""
+        _, digest, variant = self.plan.rows[row][benchmark][0]
+        return set(self.output(digest, variant).values)
+
+    def ran(self, row: str, benchmark: str) -> bool:
+        return benchmark in self.plan.rows.get(row.removeprefix(ORACLE), {})
+
+    def applies(self, row: str, benchmark: str, measure: str) -> bool:
+        """Whether the measure reads outputs of the row's type."""
+        _, digest, variant = self.plan.rows[row.removeprefix(ORACLE)][benchmark][0]
+        return measures.applies(measure, self.output(digest, variant))
