@@ -1,4 +1,5 @@
 # make reproduce   the main job: everything of SCALE (quick by default), judged and reported
+# make browse      MLflow's pages of the runs, on PORT (5000)
 # make test        the test suite
 # make lint        ruff, mypy, snakefmt, snakemake --lint
 PYTHON      ?= python3.11
@@ -6,18 +7,22 @@ VENV        ?= .venv
 SCALE       ?= quick
 PAPERS      ?= all
 CORES       ?= all
+PORT        ?= 5000
 TORCH_INDEX ?=
 RUN          = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 SNAKEMAKE    = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: reproduce test lint clean help
+.PHONY: reproduce browse test lint clean help
 
 help:
-	@sed -n '1,3p' Makefile
+	@sed -n '1,4p' Makefile
 
 reproduce: $(VENV)/.installed
 	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS)
 	@cat reports/$(SCALE)/summary.md
+
+browse: $(VENV)/.installed
+	@$(RUN) python -m rankrepro.tracking.ui results $(PORT)
 
 test: $(VENV)/.installed
 	@$(RUN) python -m pytest -q tests

@@ -52,6 +52,10 @@ class Card:
     def benchmarks_at(self, scale: str) -> list[str]:
         return self.data.get("benchmarks", {}).get(scale, [])
 
+    def seeds(self, arm: str, scale: str) -> list[int]:
+        """The seeds an arm runs with at a scale, rising: the order in which results list the values of a unit."""
+        return sorted(self.at(scale).get("seeds", {}).get(arm, self.arms[arm].get("seeds", [0])))
+
     def rows(self, arm: str) -> dict[str, str]:
         """Row name -> the key of its result in what the arm's function returns (`main` for a single output)."""
         variants = self.arms[arm].get("variants", {arm: "main"})

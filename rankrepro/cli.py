@@ -136,6 +136,14 @@ def judge(paper: str, scale: Scale, results: Results) -> None:
 
 
 @internal.command()
+def track(papers: list[str], scale: Scale, results: Results) -> None:
+    """Write judged papers to MLflow."""
+    from rankrepro.tracking import ingest
+
+    ingest(papers, scale, results)
+
+
+@internal.command()
 def report(papers: list[str], scale: Scale, results: Results, reports: Annotated[Path, typer.Option()]) -> None:
     """Render the judged papers."""
     from rankrepro.report import render

@@ -58,3 +58,7 @@ class LockedError(RankReproError):
 
 class ClaimError(ConfigError):
     """A claim whose expression cannot be evaluated."""
+
+
+class TrackingError(RankReproError):
+    """An MLflow store that cannot be reached or written."""

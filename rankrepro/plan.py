@@ -175,7 +175,7 @@ class _Planner:
                 if not self._runs(self.cards[owner], arm, benchmark):
                     continue
                 cells = []
-                for seed in self._seeds(self.cards[owner], arm):
+                for seed in self.cards[owner].seeds(arm, self.name):
                     node = self._cell(self.cards[owner], arm, benchmark, seed)
                     cells.append((seed, node.digest, self._variant(row)))
                     used.append(node.digest)
@@ -222,9 +222,6 @@ class _Planner:
         """The key of a row in what its arm's function returns."""
         owner, arm = self.rows[row]
         return self.cards[owner].rows(arm)[row.split(".")[1]]
-
-    def _seeds(self, card: Card, arm: str) -> list[int]:
-        return card.at(self.name).get("seeds", {}).get(arm, card.arms[arm].get("seeds", [0]))
 
     def _sample(self, card: Card, arm: str, benchmark: str) -> int | None:
         groups = card.at(self.name).get("sample", {})
@@ -285,7 +282,7 @@ class _Planner:
     def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:
         row = qualify(card, name)
         owner, arm = self.rows[row]
-        node = self._cell(self.cards[owner], arm, benchmark, self._seeds(self.cards[owner], arm)[0])
+        node = self._cell(self.cards[owner], arm, benchmark, self.cards[owner].seeds(arm, self.name)[0])
         return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, status
+from rankrepro import artifacts, benchmarks, lock, status, tracking
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
@@ -19,6 +19,7 @@ try:
     writable(Path(RESULTS))
     PLAN = make_plan(load_cards(), SCALE, config["papers"])
     write_jobs(PLAN, Path(RESULTS))
+    tracking.unmark(Path(RESULTS))
 except RankReproError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}")
 
@@ -39,7 +40,11 @@ wildcard_constraints:
 
 def final_outputs():
     """The summary of the run and all it stands on, so that whatever is missing is made again."""
-    return [f"{REPORTS}/summary.md", *(job_marker(j) for j in PLAN.jobs)]
+    return [
+        f"{REPORTS}/summary.md",
+        f"{RESULTS}/{tracking.MARKER}",
+        *(job_marker(j) for j in PLAN.jobs),
+    ]
 
 
 def begin_run():

@@ -18,6 +18,25 @@ rule judge:
         f"python -m rankrepro internal judge {{wildcards.paper}} --scale {SCALE} --results {RESULTS} > {{log}} 2>&1"
 
 
+rule track:
+    # the one writer of MLflow; `localrule` because its store is a file on this machine, or a server this machine sees
+    input:
+        results=[f"{RESULTS}/judged/{p}/results.json" for p in PLAN.papers],
+        units=[f"{RESULTS}/judged/{p}/units.json" for p in PLAN.papers],
+    output:
+        f"{RESULTS}/{tracking.MARKER}",
+    log:
+        f"{RESULTS}/logs/track.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        papers=PLAN.papers,
+        store=tracking.shown(Path(config["results"])),
+    shell:
+        f"python -m rankrepro internal track --scale {SCALE} --results {RESULTS} {{params.papers}} > {{log}} 2>&1"
+
+
 rule report:
     input:
         [f"{RESULTS}/judged/{p}/results.json" for p in PLAN.papers],

@@ -1,0 +1,273 @@
+"""What MLflow is told: judged files and stored results as records, one a run. Knows nothing of MLflow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rankrepro.cards import validate
+from rankrepro.errors import StoreError
+from rankrepro.store import Store, digest_of
+from rankrepro.tracking.names import cut_tag, metric_name, params
+
+LARGEST_COPY = 5_000_000  # bytes; larger files stay in the store and a tag says where
+COSTS = ("wall_s", "cpu_s", "peak_bytes", "input_tokens", "generated_tokens", "forward_passes")
+VERDICT = "verdict."  # tag of a claim
+
+Metric = tuple[str, float, int]  # legal name, value, step
+
+
+@dataclass(frozen=True)
+class Record:
+    """One MLflow run.
+
+    id       which run this is, in every ingest: `<scale>/<digest>` or `<scale>/verdicts`
+    times    start and end, seconds since 1970
+    params   name -> text (immutable in MLflow)
+    metrics  (name, value, step); cost and measures at step 0, training curves at theirs
+    tags     name -> text (a later ingest may change them)
+    files    artifact path -> a file, or text
+    """
+
+    id: str
+    name: str
+    times: tuple[float, float]
+    params: Mapping[str, str]
+    metrics: Sequence[Metric]
+    tags: Mapping[str, str]
+    files: Mapping[str, Path | str]
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of what cannot be changed in a run once it is written; with another one the run is replaced."""
+        return digest_of([self.name, self.params, self.metrics, sorted(self.files)])
+
+    @cached_property
+    def version(self) -> str:
+        """Hash of the files; with another one they are written again."""
+        return digest_of({k: f if isinstance(f, str) else f.stat().st_size for k, f in self.files.items()})
+
+
+class Judged:
+    """A judged paper: `results/<scale>/judged/<key>/`, with the store beside it."""
+
+    def __init__(self, key: str, results: Path) -> None:
+        self.key, self.folder = key, results / "judged" / key
+        self.store = Store(results / "store")
+        self.file = self.folder / "results.json"
+        self.data = self._read("results")
+        self.scale: str = self.data["scale"]
+        self.paper: Mapping[str, Any] = self.data["papers"][key]
+
+    def records(self) -> Iterator[Record]:
+        """A record for each stored result, and one for the verdicts."""
+        for cell in self.paper["cells"]:
+            yield self.cell(cell)
+        yield self.summary()
+
+    def _read(self, name: str) -> Any:
+        file = self.folder / f"{name}.json"
+        try:
+            data = json.loads(file.read_text())
+        except (FileNotFoundError, ValueError) as error:
+            raise StoreError(
+                f"{file} is missing or damaged ({type(error).__name__}); delete it and run the same command again: "
+                "the paper is judged anew, nothing is recomputed"
+            ) from error
+        validate(data, name, str(file))
+        return data
+
+    @cached_property
+    def units(self) -> dict[tuple[str, str, str], Mapping[str, Sequence[Any]]]:
+        """(row, benchmark, measure) -> unit -> one value a seed."""
+        return {(r["arm"], r["benchmark"], r["measure"]): r["values"] for r in self._read("units")["rows"]}
+
+    # --- a stored result ---
+
+    def cell(self, cell: Mapping[str, Any]) -> Record:
+        spec = self.store.manifest(cell["digest"])["spec"]
+        copied, left = self._files(cell["digest"])
+        timing = self._timing(cell)
+        metrics = [*self._measures(cell), *_timing_metrics(timing), *_costs(cell), *self._curves(cell)]
+        tags = self._common(cell["kind"]) | {
+            "arm": cell["name"],
+            "benchmark": cell["benchmark"],
+            "seed": str(cell["seed"]),
+            "digest": cell["digest"],
+            "mlflow.source.name": f"methods/{spec['fn'].split('.')[0]}.py" if "fn" in spec else "methods",
+        }
+        tags |= {"rows": cut_tag(", ".join(cell["rows"]))} if cell["rows"] else {}
+        tags |= {"not_copied": cut_tag("; ".join(left))} if left else {}
+        tags |= {VERDICT + c["id"]: c["verdict"] for c in self.paper["claims"] if _names(c, cell, timing)}
+        return Record(
+            id=f"{self.scale}/{cell['digest']}",
+            name=f"{cell['name']} on {cell['benchmark']} seed {cell['seed']}",
+            times=(cell["started"], cell["ended"]),
+            params=params(cell["params"]) | _spec_params(spec) | params(cell["models"], "model."),
+            metrics=_distinct(metrics),
+            tags=tags,
+            files=copied,
+        )
+
+    def _common(self, kind: str) -> dict[str, str]:
+        commits = {
+            "commit": self.data["commit"],
+            "mlflow.source.git.commit": self.data["commit"],
+            "claims_commit": self.data["claims_commit"],
+        }
+        return {"paper": self.key, "scale": self.scale, "kind": kind} | {k: v for k, v in commits.items() if v}
+
+    def _files(self, digest: str) -> tuple[dict[str, Path | str], list[str]]:
+        """The files of a stored result: those to copy, and a line for each that is too large."""
+        copied: dict[str, Path | str] = {}
+        left = []
+        for file in sorted(self.store.path(digest).iterdir()):
+            size = file.stat().st_size
+            if size <= LARGEST_COPY:
+                copied[file.name] = file
+            else:
+                left.append(f"results/{self.scale}/store/{digest}/{file.name} ({size / 1e6:.0f} MB)")
+        return copied, left
+
+    def _measures(self, cell: Mapping[str, Any]) -> Iterator[Metric]:
+        """What the tables say of this cell, by its own seed: `<measure>`, with `/<row>` where it holds several rows.
+
+        A table over tagged units adds `/where.<tag>`; with several seeds its value is a mean over them, of no one
+        cell, and stands in the tables of the verdicts' run alone.
+        """
+        for table in self.paper["tables"]:
+            for row in table["rows"]:
+                if row["arm"] not in cell["rows"] or row["benchmark"] != cell["benchmark"]:
+                    continue
+                if row["seeds"] == 1:
+                    value = row["value"]
+                elif table["where"] is None:
+                    value = self._of_seed(row, cell["seed"])
+                else:
+                    continue
+                parts = [row["measure"]]
+                parts += [row["arm"].split(".")[1]] if len(cell["rows"]) > 1 else []
+                parts += [f"where.{table['where']}"] if table["where"] else []
+                if value is not None:
+                    yield metric_name("/".join(parts)), value, 0
+
+    def _of_seed(self, row: Mapping[str, Any], seed: int) -> float:
+        """The value of a table's row by one of its seeds, from the values of its units."""
+        from rankrepro.judge.measures import as_term
+        from rankrepro.judge.statistics import Pooled
+
+        values = self.units[row["arm"], row["benchmark"], row["measure"]]
+        same = [c for c in self.paper["cells"] if row["arm"] in c["rows"] and c["benchmark"] == row["benchmark"]]
+        index = sorted(c["seed"] for c in same).index(seed)  # as Card.seeds has them
+        term = as_term(row["measure"], [values[u] for u in sorted(values)])
+        if isinstance(term, Pooled):
+            import numpy as np
+
+            return float(term.value(index, np.arange(len(values))))
+        return float(term[index].mean())
+
+    def _curves(self, cell: Mapping[str, Any]) -> Iterator[Metric]:
+        which = (cell["name"], cell["benchmark"], cell["seed"])
+        for curve in self.paper["curves"]:
+            if (curve["cell"], curve["benchmark"], curve["seed"]) == which:
+                for name, points in curve["series"].items():
+                    yield from ((metric_name(f"training/{name}"), v, step) for step, v in points if v is not None)
+
+    def _timing(self, cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        name = cell["name"].split(".", 1)[1]
+        return next((t for t in self.paper["timings"] if cell["kind"] == "timing" and t["name"] == name), None)
+
+    # --- the verdicts ---
+
+    def summary(self) -> Record:
+        """The run of the paper as a whole: claims, tables and all that was judged."""
+        claims, cells = self.paper["claims"], self.paper["cells"]
+        found = [c["verdict"] for c in claims]
+        judged = self.file.stat().st_mtime
+        times = (min((c["started"] for c in cells), default=judged), max((c["ended"] for c in cells), default=judged))
+        metrics = [
+            (metric_name(f"{name}/{c['id']}"), float(c[key]), 0)
+            for c in claims
+            for name, key in (("effect", "effect"), ("p_holm", "p_holm"))
+            if c[key] is not None
+        ]
+        tags = self._common("verdicts") | {
+            "verdicts": ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found)) or "no claims",
+            "mlflow.source.name": f"papers/{self.key}.yaml",
+            "mlflow.note.content": cut_tag(
+                "\n".join(f"- **{c['verdict']}**: {c['sentence']} (`{c['id']}`)" for c in claims)
+            ),
+        }
+        tables = {
+            f"tables/{i:02}-{re.sub('[^a-z0-9]+', '-', t['name'].lower()).strip('-')}.csv": table_csv(t)
+            for i, t in enumerate(self.paper["tables"], 1)
+        }
+        return Record(
+            id=f"{self.scale}/verdicts",
+            name=f"{self.key} verdicts",
+            times=times,
+            params={"claims": str(len(claims)), "cells": str(len(cells))},
+            metrics=_distinct(metrics),
+            tags=tags | {VERDICT + c["id"]: c["verdict"] for c in claims},
+            files={"results.json": self.file.read_text(), **tables},
+        )
+
+
+def table_csv(table: Mapping[str, Any]) -> str:
+    """A table's rows as CSV, one line an arm, benchmark and measure."""
+    lines = []
+    for row in table["rows"]:
+        against = row["against"] or dict.fromkeys(("difference", "p_holm", "letter"))
+        line = {k: row[k] for k in ("arm", "benchmark", "split", "measure", "value")}
+        line |= {"ci_low": row["ci"][0], "ci_high": row["ci"][1]}
+        line |= {k: row[k] for k in ("n", "clusters", "seeds", "seed_sd")}
+        line |= {"baseline": table["baseline"], "where": table["where"]}
+        line |= {k: against[k] for k in ("difference", "p_holm", "letter")}
+        line |= {k: row["cost"].get(k) for k in ("seconds_per_unit", "input_tokens", "generated_tokens")}
+        lines.append(line)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(lines[0]) if lines else ["arm"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _names(claim: Mapping[str, Any], cell: Mapping[str, Any], timing: Mapping[str, Any] | None) -> bool:
+    """Whether a claim is about a row of this cell, or about this timing."""
+    if timing:
+        return claim["benchmark"] == f"timing {timing['name']}"
+    return any(arm in cell["rows"] for arm, _ in claim["terms"])
+
+
+def _costs(cell: Mapping[str, Any]) -> Iterator[Metric]:
+    yield "units", float(cell["units"]), 0
+    yield from ((f"cost/{name}", float(cell[name]), 0) for name in COSTS)
+
+
+def _timing_metrics(timing: Mapping[str, Any] | None) -> Iterator[Metric]:
+    if timing is None:
+        return
+    pairs = {"ratio": timing["ratio"], "seconds_a": timing["seconds_a"], "seconds_b": timing["seconds_b"]}
+    pairs |= {"ratio_low": timing["ci"][0], "ratio_high": timing["ci"][1]}
+    pairs |= {"aa_low": timing["aa"][0], "aa_high": timing["aa"][1]}
+    yield from ((f"timing/{name}", float(v), 0) for name, v in pairs.items() if v is not None)
+
+
+def _spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What else determined a result, beside the arm's own parameters."""
+    found = {k: spec[k] for k in ("fn", "threads", "dtype", "n") if k in spec}
+    found |= {f"queries.{k}": v for k, v in spec.get("queries", {}).items()}
+    found |= {f"candidates.{k}": v for k, v in (spec["candidates"] or {}).items() if k in ("depth", "order")}
+    return params(found, "spec.")
+
+
+def _distinct(metrics: Sequence[Metric]) -> list[Metric]:
+    """One value a name and step: two tables may show the same row."""
+    return [(name, value, step) for (name, step), value in {(n, s): v for n, v, s in metrics}.items()]
