@@ -41,6 +41,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty store: making one takes seconds."""
     file = tmp_path_factory.mktemp("empty") / "mlflow.db"
     client.quiet()
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"  # as in every ingest into a file of ours
     client._migrate(file)
     return file
 
@@ -309,7 +310,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return content(folder.parent)
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2, 5, 8, 16, 47])
+@pytest.mark.parametrize("calls", [0, 1, 4, 9, 47])
 def test_killed_in_the_middle(results: Path, whole: dict[str, Any], calls: int) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(results), str(calls)], env=_env(), timeout=120)
     assert done.returncode == -signal.SIGKILL
@@ -342,7 +343,7 @@ def test_two_at_once_write_each_run_once(results: Path, whole: dict[str, Any]) -
 def test_runs_written_twice_by_two_machines_become_one(results: Path) -> None:
     track(results)
     mlflow, run = mlflow_client(results.parent), runs_of(results.parent)["anyloss verdicts"]
-    mlflow.create_run(run.info.experiment_id, tags=run.data.tags, run_name="a twin")
+    mlflow.create_run(run.info.experiment_id, tags=run.data.tags | {"mlflow.runName": "a twin"})
     track(results)
     assert len(runs_of(results.parent)) == RUNS
 
@@ -395,6 +396,7 @@ def test_another_ingest_that_does_not_end(results: Path, monkeypatch: pytest.Mon
 
 
 def test_a_store_that_cannot_be_written(results: Path) -> None:
+    (results.parent / "mlflow.db").unlink()
     (results.parent / "mlflow.db").mkdir()
     with pytest.raises(TrackingError, match="Results are not affected"):
         track(results)
@@ -464,7 +466,14 @@ def _env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root)}
 
 
-def test_a_server(results: Path, whole: dict[str, Any], server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server(
+    results: Path,
+    whole: dict[str, Any],
+    server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (results.parent / "mlflow.db").unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.replace("//", "//user:secret@"))
     assert track(results) == {"written": RUNS}
     assert content(results.parent) == whole
@@ -473,6 +482,7 @@ def test_a_server(results: Path, whole: dict[str, Any], server: str, monkeypatch
     assert json.loads((results / "tracked.json").read_text())["uri"] == server
     write_judged(results, "inconclusive")
     assert track(results) == {"updated": 2, "unchanged": RUNS - 2}
+    assert "secret" not in "".join(capfd.readouterr())
 
 
 def test_no_server(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

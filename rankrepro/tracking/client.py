@@ -29,6 +29,8 @@ SAFE = "Results are not affected; the same command tries again."
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a line a run, with the user and password of the address
     # a server that does not answer is an error after seconds, not minutes; more patience is the user's to set
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -82,6 +84,8 @@ class Tracker:
 
         self.artifacts, self.remote, self.fresh = artifacts(root), remote(root), False
         if not os.environ.get("MLFLOW_TRACKING_URI"):
+            # no connection outlives a call: a kept one would go on in a file that was deleted meanwhile
+            os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
             self._prepare(database(root))
         self.client = MlflowClient(tracking_uri=address(root))
 
