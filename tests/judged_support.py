@@ -32,10 +32,10 @@ def write_judged(results: Path, verdict: str = "reproduced") -> Path:
     cells += [_cell("scaler", [], 0, "stage"), _cell("slp_over_mlp", [], 0, "timing")]
     for cell in cells:
         _store(Store(results / "store"), cell)
-    table = {"name": "F1", "measures": ["F1"], "baseline": "anyloss.slp_bce_f1", "where": None}
+    table = {"name": "F1", "measures": ["F1"], "baseline": "anyloss.slp_bce_f1", "where": None, "units_of": None}
     table["rows"] = [_row(arm, "F1", v) for arm, v in values.items()]
-    ranked = {"name": "ranked: hard ones", "measures": ["nDCG@10"], "baseline": None, "where": "hard"}
-    ranked["rows"] = [_row(arm, "nDCG@10", v) for arm, v in values.items()]
+    ranked = {"name": "ranked: hard ones", "measures": ["nDCG@10"], "baseline": None, "where": "hard", "units_of": None}
+    ranked["rows"] = [_row(arm, "nDCG@10", {t: v[t] for t in TASKS[:3]}) for arm, v in values.items()]
     timing = {
         "name": "slp_over_mlp", "a": "anyloss.slp_any_f1", "b": "anyloss.mlp_any_f1", "benchmark": BENCHMARK,
         "ratio": 0.4, "ci": [0.3, 0.5], "aa": [0.9, 1.1], "sound": True, "n": 8, "seconds_a": 1.0, "seconds_b": 2.5,
@@ -58,7 +58,11 @@ def write_judged(results: Path, verdict: str = "reproduced") -> Path:
         "digests": [c["digest"] for c in cells], "papers": {KEY: page},
         "totals": {"wall_s": 9.0, "cell_wall_s": 8.0, "compute_s": 12.0, "cores": 2},
     }  # fmt: skip
-    rows = [{"arm": a, "benchmark": BENCHMARK, "measure": "F1", "values": v} for a, v in values.items()]
+    rows = [
+        {"arm": a, "benchmark": BENCHMARK, "measure": m, "values": v}
+        for a, v in values.items()
+        for m in ("F1", "nDCG@10")
+    ]
     folder = results / "judged" / KEY
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(data))

@@ -145,7 +145,8 @@ def test_what_is_written(results: Path) -> None:
     }  # fmt: skip
 
     units = json.loads((results / "judged" / KEY / "units.json").read_text())["rows"]
-    mlp = next(r["values"] for r in units if r["arm"] == "anyloss.mlp_any_f1")
+    values = {r["arm"]: r["values"] for r in units}
+    mlp = values["anyloss.mlp_any_f1"]
     for seed in range(3):
         run = runs[f"anyloss.mlp on tabular/real seed {seed}"]
         assert run.data.metrics["F1"] == pytest.approx(sum(v[seed] for v in mlp.values()) / len(mlp))
@@ -157,9 +158,12 @@ def test_what_is_written(results: Path) -> None:
         assert run.data.tags["digest"] == digest("mlp", seed)
 
     slp = runs["anyloss.slp on tabular/real seed 0"]
-    table = json.loads((results / "judged" / KEY / "results.json").read_text())["papers"][KEY]["tables"][0]["rows"]
-    assert slp.data.metrics["F1/slp_any_f1"] == pytest.approx(table[0]["value"])
-    assert slp.data.metrics["nDCG_at_10/slp_bce_f1/where.hard"] == pytest.approx(table[1]["value"])
+    tables = json.loads((results / "judged" / KEY / "results.json").read_text())["papers"][KEY]["tables"]
+    assert slp.data.metrics["F1/slp_any_f1"] == pytest.approx(tables[0]["rows"][0]["value"])
+    hard, every = tables[1]["rows"][1]["value"], values["anyloss.slp_bce_f1"].values()
+    assert slp.data.metrics["nDCG_at_10/slp_bce_f1/where.hard"] == pytest.approx(hard)
+    assert slp.data.metrics["nDCG_at_10/slp_bce_f1"] == pytest.approx(sum(v[0] for v in every) / len(every))
+    assert slp.data.metrics["nDCG_at_10/slp_bce_f1"] != hard
     assert slp.data.metrics["cost/wall_s"] == 60.5
     assert (slp.info.status, slp.info.start_time, slp.info.end_time) == ("FINISHED", 1760000000000, 1760000060500)
     assert slp.data.params["rates"] == "[0.03, 0.01]"
@@ -195,7 +199,7 @@ def test_what_is_written(results: Path) -> None:
     file = Path(mlflow.download_artifacts(verdicts.info.run_id, "tables/01-f1.csv"))
     first = file.read_text().splitlines()[1].split(",")
     assert first[0] == "anyloss.slp_any_f1"
-    assert float(first[4]) == table[0]["value"]
+    assert float(first[4]) == tables[0]["rows"][0]["value"]
     marker = json.loads((results / "tracked.json").read_text())
     assert marker["digests"] == sorted(
         {digest("slp"), digest("scaler"), digest("slp_over_mlp")} | {digest("mlp", s) for s in range(3)}
@@ -254,7 +258,9 @@ def test_another_verdict_alone_replaces_no_run(results: Path) -> None:
 def test_other_values_replace_the_run_and_old_results_are_marked(results: Path) -> None:
     track(results)
     folder = results / "judged" / KEY
-    edit(folder, lambda paper: paper["tables"][0]["rows"][0].update(value=0.75))
+    units = json.loads((folder / "units.json").read_text())
+    units["rows"][0]["values"] = {u: [0.75] for u in units["rows"][0]["values"]}
+    (folder / "units.json").write_text(json.dumps(units))
     edit(folder, lambda paper: paper["cells"].pop(1))  # mlp seed 2 belongs to code that is no more
     edit(folder, lambda paper: paper["curves"].pop(2))
     edit(folder, lambda paper: paper["tables"][0]["rows"].pop(2))

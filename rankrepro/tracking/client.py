@@ -28,6 +28,7 @@ SAFE = "Results are not affected; the same command tries again."
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a line a run, with the user and password of the address
@@ -72,8 +73,6 @@ def quiet() -> None:
     """Before MLflow is imported: no telemetry, no advice, bounded patience."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    for logger in ("mlflow", "alembic"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
 
 
 class Tracker:

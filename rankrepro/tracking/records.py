@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Judged:
         self.store = Store(results / "store")
         self.file = self.folder / "results.json"
         self.data = self._read("results")
+        validate(self.data, "results", str(self.file))
         self.scale: str = self.data["scale"]
         self.paper: Mapping[str, Any] = self.data["papers"][key]
 
@@ -75,14 +77,12 @@ class Judged:
     def _read(self, name: str) -> Any:
         file = self.folder / f"{name}.json"
         try:
-            data = json.loads(file.read_text())
+            return json.loads(file.read_text())
         except (FileNotFoundError, ValueError) as error:
             raise StoreError(
                 f"{file} is missing or damaged ({type(error).__name__}); delete it and run the same command again: "
                 "the paper is judged anew, nothing is recomputed"
             ) from error
-        validate(data, name, str(file))
-        return data
 
     @cached_property
     def units(self) -> dict[tuple[str, str, str], Mapping[str, Sequence[Any]]]:
@@ -137,36 +137,31 @@ class Judged:
         return copied, left
 
     def _measures(self, cell: Mapping[str, Any]) -> Iterator[Metric]:
-        """What the tables say of this cell, by its own seed: `<measure>`, with `/<row>` where it holds several rows.
+        """The measures of the tables' rows, by this cell's own seed and all units it answered: `<measure>`, or
+        `<measure>/<row>` where the cell holds several rows.
 
-        A table over tagged units adds `/where.<tag>`; with several seeds its value is a mean over them, of no one
-        cell, and stands in the tables of the verdicts' run alone.
+        What a table says of some units only is `<measure>/where.<tag>` or `<measure>/units_of.<row>`. With several
+        seeds that is a mean over cells, and stands in the tables of the verdicts' run alone.
         """
         for table in self.paper["tables"]:
+            some = [f"{k}.{table[k]}" for k in ("where", "units_of") if table[k]]
             for row in table["rows"]:
                 if row["arm"] not in cell["rows"] or row["benchmark"] != cell["benchmark"]:
                     continue
-                if row["seeds"] == 1:
-                    value = row["value"]
-                elif table["where"] is None:
-                    value = self._of_seed(row, cell["seed"])
-                else:
-                    continue
-                parts = [row["measure"]]
-                parts += [row["arm"].split(".")[1]] if len(cell["rows"]) > 1 else []
-                parts += [f"where.{table['where']}"] if table["where"] else []
-                if value is not None:
-                    yield metric_name("/".join(parts)), value, 0
+                name = [row["measure"], *([row["arm"].split(".")[1]] if len(cell["rows"]) > 1 else [])]
+                yield metric_name("/".join(name)), self._of_seed(row, cell["seed"]), 0
+                if some and row["seeds"] == 1 and row["value"] is not None:
+                    yield metric_name("/".join([*name, *some])), row["value"], 0
 
     def _of_seed(self, row: Mapping[str, Any], seed: int) -> float:
-        """The value of a table's row by one of its seeds, from the values of its units."""
+        """The value of an arm by one of its seeds, over all its units."""
         from rankrepro.judge.measures import as_term
         from rankrepro.judge.statistics import Pooled
 
         values = self.units[row["arm"], row["benchmark"], row["measure"]]
         same = [c for c in self.paper["cells"] if row["arm"] in c["rows"] and c["benchmark"] == row["benchmark"]]
         index = sorted(c["seed"] for c in same).index(seed)  # as Card.seeds has them
-        term = as_term(row["measure"], [values[u] for u in sorted(values)])
+        term = as_term(row["measure"], list(values.values()))
         if isinstance(term, Pooled):
             import numpy as np
 
@@ -228,7 +223,7 @@ def table_csv(table: Mapping[str, Any]) -> str:
         line = {k: row[k] for k in ("arm", "benchmark", "split", "measure", "value")}
         line |= {"ci_low": row["ci"][0], "ci_high": row["ci"][1]}
         line |= {k: row[k] for k in ("n", "clusters", "seeds", "seed_sd")}
-        line |= {"baseline": table["baseline"], "where": table["where"]}
+        line |= {k: table[k] for k in ("baseline", "where", "units_of")}
         line |= {k: against[k] for k in ("difference", "p_holm", "letter")}
         line |= {k: row["cost"].get(k) for k in ("seconds_per_unit", "input_tokens", "generated_tokens")}
         lines.append(line)
@@ -269,5 +264,6 @@ def _spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _distinct(metrics: Sequence[Metric]) -> list[Metric]:
-    """One value a name and step: two tables may show the same row."""
-    return [(name, value, step) for (name, step), value in {(n, s): v for n, v, s in metrics}.items()]
+    """One value a name and step, as two tables may show the same row; none that is not finite."""
+    found = {(n, s): v for n, v, s in metrics}
+    return [(name, value, step) for (name, step), value in found.items() if math.isfinite(value)]
