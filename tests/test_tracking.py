@@ -7,12 +7,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +24,7 @@ from judged_support import KEY, SCALE, STEPS, digest, edit, write_judged
 from rankrepro.errors import LockedError, RankReproError, StoreError, TrackingError
 from rankrepro.tracking import client, ingest, ui, unmark
 from rankrepro.tracking.names import LONGEST_PARAM, cut_tag, metric_name, params
-from tests_support import Project
+from tests_support import Project, free_port, wait_for
 
 RUNS = 7  # six stored results and the verdicts
 
@@ -447,24 +445,6 @@ def server(tmp_path: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(address: str, process: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
-                assert answer.status == 200
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the server does not answer")
 
 
 def _env() -> dict[str, str]:

@@ -48,12 +48,12 @@ class Record:
     @cached_property
     def content(self) -> str:
         """Hash of what cannot be changed in a run once it is written; with another one the run is replaced."""
-        return digest_of([self.name, self.params, self.metrics, sorted(self.files)])
+        return digest_of([self.name, self.params, self.metrics, sorted(self.files)])[:16]
 
     @cached_property
     def version(self) -> str:
         """Hash of the files; with another one they are written again."""
-        return digest_of({k: f if isinstance(f, str) else f.stat().st_size for k, f in self.files.items()})
+        return digest_of({k: f if isinstance(f, str) else f.stat().st_size for k, f in self.files.items()})[:16]
 
 
 class Judged:
@@ -186,7 +186,7 @@ class Judged:
         claims, cells = self.paper["claims"], self.paper["cells"]
         found = [c["verdict"] for c in claims]
         judged = self.file.stat().st_mtime
-        times = (min((c["started"] for c in cells), default=judged), max((c["ended"] for c in cells), default=judged))
+        ended = max((c["ended"] for c in cells), default=judged)  # so that it stands first, above its cells
         metrics = [
             (metric_name(f"{name}/{c['id']}"), float(c[key]), 0)
             for c in claims
@@ -207,7 +207,7 @@ class Judged:
         return Record(
             id=f"{self.scale}/verdicts",
             name=f"{self.key} verdicts",
-            times=times,
+            times=(ended, ended),
             params={"claims": str(len(claims)), "cells": str(len(cells))},
             metrics=_distinct(metrics),
             tags=tags | {VERDICT + c["id"]: c["verdict"] for c in claims},
