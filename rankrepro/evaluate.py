@@ -24,8 +24,14 @@ from rankrepro.runs import read_run
 
 ORACLE = "ceiling of "
 EXAMPLES = 3  # ids named in a warning
-# judgments that come pinned with our topics, so that neither the corpus nor the network is needed
-PINNED = {"msmarco-passage/trec-dl-2019": "dl19-passage", "msmarco-passage/trec-dl-2020": "dl20-passage"}
+# Judgments that come pinned with our topics (artifact anserini-topics): neither corpus nor ir_datasets is needed.
+PINNED = {
+    "msmarco-passage/trec-dl-2019": "dl19-passage",
+    "msmarco-passage/trec-dl-2020": "dl20-passage",
+    "beir/fever/test": "beir-v1.0.0-fever.test",
+    "beir/climate-fever": "beir-v1.0.0-climate-fever.test",
+    "beir/dbpedia-entity/test": "beir-v1.0.0-dbpedia-entity.test",
+}
 
 Units = Mapping[str, Sequence[Any]]  # unit -> one value per seed
 
@@ -109,7 +115,7 @@ def _of_ir_datasets(benchmark_id: str, entry: Any, cache: Path) -> Ground:
 
 
 def _pinned_truth(name: str, cache: Path) -> Truth:
-    """Judgments of a TREC Deep Learning track; queries without a document of grade 1 or more are dropped."""
+    """Judgments of a file of TREC; queries without a document of grade 1 or more are dropped, as irds.build does."""
     folder = artifacts.fetch(artifacts.load_catalogue()["anserini-topics"], cache)
     qrels: dict[str, dict[str, int]] = {}
     for line in (folder / "topics-and-qrels" / f"qrels.{name}.txt").read_text(encoding="utf-8").splitlines():
@@ -217,16 +223,16 @@ def _stem(file: Path) -> str:
 def evaluate(run: Run, on: Ground, rows: Sequence[Row], measure: str, against: Sequence[str] = ()) -> dict[str, Any]:
     """The run among our rows by one measure, best first: what `rankrepro evaluate` prints.
 
-    against  compare with these rows alone (all of them unless told); UnknownName for one that has no such values
+    against  compare with these rows alone (all of them unless told); UnknownName for one that was not run here
     Returns {"measure", "rows": [...]} of rows {"arm", "yours", "value", "ci", "n", "judged", "against"}, with
     `against` (None for the run itself, ceilings and rows left out) the run minus the row on the shared queries:
     difference, its cluster bootstrap interval and two-sided p, and ranx's Student p, each with Holm's adjustment.
     """
     known = {r.arm: r for r in rows if measure in r.values}
-    chosen = list(against) or [a for a in known if not a.startswith(ORACLE)]
-    for arm in chosen:
-        if arm not in known:
-            raise UnknownName("row", arm, known, where=f"{measure} on {on.benchmark}")
+    for arm in against:
+        if arm not in {r.arm for r in rows}:
+            raise UnknownName("row", arm, [r.arm for r in rows], where=on.benchmark)
+    chosen = [a for a in (against or known) if a in known and (against or not a.startswith(ORACLE))]
     mine = {u: [v] for u, v in measures.per_unit(measure, run.output, on.truth).items()}
     judged = measures.per_unit("Judged@10", run.output, on.truth)
     table = [_line(run.name, True, mine, on, measure, float(np.mean(list(judged.values()))))]
@@ -258,7 +264,8 @@ def _compare(mine: Units, theirs: Units, on: Ground, measure: str) -> dict[str, 
     estimate = statistics.bootstrap(sample, lambda m: m["a"] - m["b"])
     two_sided = min(1.0, 2 * min(statistics.p_value(estimate, 0.0, d) for d in (1, -1)))
     means = {side: np.asarray(sample.values[side]).mean(axis=0) for side in ("a", "b")}
-    student = statistics.ranx_table(means, "b")["a"]["p"] if len(shared) > 1 else None
+    pair = {"": (means["a"], means["b"])}
+    student = statistics.against(pair)[""]["p"] if len(shared) > 1 else None
     return {
         "n": len(shared),
         "clusters": estimate.n_clusters,
@@ -286,4 +293,4 @@ def _sample(terms: Mapping[str, Units], on: Ground, measure: str) -> Sample:
 
 
 def _ci(estimate: statistics.Estimate) -> list[float | None]:
-    return [x if np.isfinite(x) else None for x in statistics.interval(estimate)]
+    return [x + 0.0 if np.isfinite(x) else None for x in statistics.interval(estimate)]

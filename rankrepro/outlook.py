@@ -32,9 +32,9 @@ class Stand:
     sd          standard deviation of one unit's contribution, inflated by clustering where it was measured
     source      where `sd` comes from: "measured", "measured elsewhere", "assumed" or "binomial"
     level       the error level that decides here: alpha over the card's claims (and any_of's benchmarks)
-    detectable  the distance from the null that n units show with a power of 0.8 (0.9 for an equivalence)
-    wanted      the distance from the null that the claim asks for
-    needed      units that `wanted` would take
+    detectable  the effect that n units show with a power of 0.8; of an equivalence (0.9) the least margin
+    wanted      the effect that counts: min_effect, or the margin or bound
+    needed      units that it would take to show that; None where the claim is a direction
     note        why there are no numbers
     """
 
@@ -54,12 +54,12 @@ class Stand:
 
 
 def detectable(sd: float, n: int, alpha: float, power: float = POWER) -> float | None:
-    """The effect for which `statistics.required_n` gives `n` units: the same formula solved for the effect."""
-    from scipy import stats
+    """The effect off its null for which `statistics.required_n` gives `n` units: its formula solved for the effect."""
+    from rankrepro.judge.statistics import deviates
 
     if n < 2 or not math.isfinite(sd):
         return None
-    return float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power)) * sd / math.sqrt(n)
+    return deviates(alpha, power) * sd / math.sqrt(n)
 
 
 def stands(
@@ -96,7 +96,8 @@ class _Outlook:
     m: int
 
     def of(self, claim: Mapping[str, Any], published: Mapping[str, Any]) -> list[Stand]:
-        from rankrepro.judge.claims import PLACEBO_ALPHA, expressions
+        from rankrepro.judge.claims import PLACEBO_ALPHA
+        from rankrepro.judge.expressions import expressions
 
         name, kind = claim["id"], claim.get("kind", "superiority")
         if not _testable(claim):
@@ -139,18 +140,19 @@ class _Outlook:
         if sd is None or n == 0:
             lacks = "the benchmark's card has no counts" if n == 0 else "a ratio's spread has to be measured first"
             return Stand(claim["id"], benchmark, n, level=level, wanted=wanted, note=lacks)
-        found = detectable(sd, n, level, power)
-        needed = required_n(sd, wanted, level, power) if wanted else None
-        return Stand(claim["id"], benchmark, n, sd, source, level, found, wanted, needed, note)
+        distance = _distance(claim)
+        needed = required_n(sd, distance, level, power) if distance else None
+        shown = _effect(claim, detectable(sd, n, level, power))
+        return Stand(claim["id"], benchmark, n, sd, source, level, shown, wanted, needed, note)
 
     def _macro(self, claim: Mapping[str, Any], parts: Sequence[Stand], level: float) -> Stand:
         """The mean over benchmarks: variances of the parts added, over their number squared."""
         n = sum(p.n for p in parts)
         se = math.sqrt(sum((p.sd or 0) ** 2 / p.n for p in parts)) / len(parts)
         sd = se * math.sqrt(n)
-        found = detectable(sd, n, level, _power(claim))
+        shown = _effect(claim, detectable(sd, n, level, _power(claim)))
         source = " and ".join(dict.fromkeys(p.source for p in parts))
-        return Stand(claim["id"], "macro", n, sd, source, level, found, _wanted(claim))
+        return Stand(claim["id"], "macro", n, sd, source, level, shown, _wanted(claim))
 
     def _timing(self, claim: Mapping[str, Any], published: Mapping[str, Any], level: float) -> Stand:
         name = claim["timing"]
@@ -182,14 +184,28 @@ def _measured(part: Mapping[str, Any]) -> float | None:
     return (high - low) / (2 * 1.959964) * math.sqrt(part["n"])
 
 
-def _wanted(claim: Mapping[str, Any]) -> float | None:
-    """Distance between the claim's null and its target (a margin from 0 where both are the same)."""
-    from rankrepro.judge.claims import Rule
+def _wanted(claim: Mapping[str, Any]) -> float:
+    from rankrepro.judge.estimates import Rule
+
+    return Rule.of(claim).target
+
+
+def _distance(claim: Mapping[str, Any]) -> float | None:
+    """Between the claim's null and its target (a margin from 0 where both are the same); None for a direction."""
+    from rankrepro.judge.estimates import Rule
 
     rule = Rule.of(claim)
-    if claim.get("kind") == "ratio":
-        return None  # the claim is the direction
-    return rule.target - rule.null or abs(rule.null)
+    return None if rule.direction < 0 else rule.target - rule.null or abs(rule.null)
+
+
+def _effect(claim: Mapping[str, Any], distance: float | None) -> float | None:
+    """The effect that lies `distance` off the null; of an equivalence the margin."""
+    from rankrepro.judge.estimates import Rule
+
+    rule = Rule.of(claim)
+    if distance is None or rule.direction == 0:
+        return distance
+    return rule.null + rule.direction * distance
 
 
 def _power(claim: Mapping[str, Any]) -> float:

@@ -81,7 +81,7 @@ def _untested(card: Card, claim: Mapping[str, Any]) -> None:
 
 
 def _tested(cards: Mapping[str, Card], card: Card, claim: Mapping[str, Any], scale: str) -> None:
-    from rankrepro.judge.claims import expressions
+    from rankrepro.judge.expressions import expressions
     from rankrepro.plan import make_plan
 
     made = make_plan(cards, scale, [card.key])
@@ -152,35 +152,37 @@ def _timing(card: Card, claim: Mapping[str, Any], made: Any) -> None:
 
 def _rule(card: Card, claim: Mapping[str, Any]) -> list[str]:
     """The claim's null, target and level in words (rankrepro/judge/claims.py has the table)."""
-    from rankrepro.judge.claims import PLACEBO_ALPHA, Rule
+    from rankrepro.judge.claims import PLACEBO_ALPHA
+    from rankrepro.judge.estimates import Rule
     from rankrepro.outlook import family_size
 
     rule, kind = Rule.of(claim), claim.get("kind", "superiority")
     if claim.get("role") == "placebo":
         return [
             f"this is a placebo: it must fail. It would pass with p < {PLACEBO_ALPHA:g} and an interval at "
-            f"{1 - PLACEBO_ALPHA:.1%} above {rule.null:g}"
+            f"{100 - 100 * PLACEBO_ALPHA:.4g} % above {rule.null:g}"
         ]
     m = family_size(card)
     if rule.direction == 0:
-        null, target = f"lies within {-rule.null:g} and {rule.null:g}", ""
+        null, target, refuted = f"lies within {-rule.null:g} and {rule.null:g}", "", "outside of them"
     elif rule.direction < 0:
-        null, target = f"lies below {rule.null:g}", ""
+        null, target, refuted = f"lies below {rule.null:g}", "", f"above {rule.target:g}"
     else:
-        null = f"lies above {rule.null:g}"
+        null, refuted = f"lies above {rule.null:g}", f"below {rule.target:g}"
         target = f", and the effect is at least {rule.target:g}" if rule.target > rule.null else ""
     unit = {"share": "share of units", "trend": "slope per level", "ratio": "ratio"}.get(kind, "difference")
     return [
-        f"the {1 - ALPHA / m:.2%} interval of the {unit} {null} (alpha {ALPHA:g} over {m} claims of the card){target},",
+        f"the {100 - 100 * ALPHA / m:.4g} % interval of the {unit} {null}{target}",
+        f"(the level is 1 - {ALPHA:g} / {m}, for the {m} claims of the card that can be tested),",
         f"and p, adjusted by Holm's method over those claims, is below {ALPHA:g}",
-        f"refuted if the 95 % interval excludes {'+-' if rule.direction == 0 else ''}{rule.target:g}",
+        f"refuted if the 95 % interval lies {refuted}",
     ]
 
 
 def _verdict(c: Mapping[str, Any], scale: str) -> None:
     text.heading(f"verdict at {scale}: {c['verdict']}")
     if c["note"]:
-        text.paragraph(c["note"], "  ")
+        text.paragraph(f"lacks: {c['note']}" if c["verdict"] == "not run" else c["note"], "  ")
     if c["effect"] is None:
         return
     print(f"  effect {text.number(c['effect'])} {text.interval(c['ci'])} on {c['benchmark']}")
@@ -190,7 +192,7 @@ def _verdict(c: Mapping[str, Any], scale: str) -> None:
     )
     n = f"  {c['n']} units in {c['clusters']} clusters"
     if c["n_effective"] is not None:
-        n += f", worth {c['n_effective']:.0f} independent ones"
+        n += f", worth {c['n_effective']:.0f} " + ("independent ones" if c["kind"] == "share" else "of equal size")
     print(n + (f", {c['seeds']} seeds (sd {text.number(c['seed_sd'])})" if c["seed_sd"] is not None else ""))
     if len(c["per_benchmark"]) > 1:
         print()

@@ -190,10 +190,10 @@ def _cost(data: Mapping[str, Any]) -> None:
     totals = data["totals"]
     text.heading("cost")
     print(
-        f"  {totals['compute_s'] / 60:.1f} CPU minutes in {len(data['digests'])} stored results, "
-        f"{totals['cell_wall_s'] / 60:.1f} minutes from the first to the last on {totals['cores']} cores"
+        f"  {text.duration(totals['compute_s'])} of CPU in {len(data['digests'])} stored results, "
+        f"{text.duration(totals['cell_wall_s'])} of wall time on {totals['cores']} cores"
     )
-    print(f"  judged by commit {data['commit'] or 'uncommitted'}, claims of {data['claims_commit'] or 'uncommitted'}")
+    print(f"  judged by commit {data['commit'] or 'none'}, claims of commit {data['claims_commit'] or 'none'}")
 
 
 def _commands(card: Card, scale: str) -> None:

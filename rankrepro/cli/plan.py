@@ -62,8 +62,8 @@ def plan(
         [(w["paper"], *(f"{w[c]:.1f}" if "minutes" in c else w[c] for c in columns)) for w in (*by_paper, total)],
     )
     print(
-        f"\n{len(jobs)} jobs; minutes are those of one core, predicted; {total['left']} of {len(made.nodes)} results "
-        f"are not in {store.folder}"
+        f"\n{len(jobs)} jobs; minutes are those of one core, predicted; {len(made.nodes) - total['left']} of "
+        f"{len(made.nodes)} results are in {store.folder}"
     )
 
 
@@ -107,7 +107,7 @@ def _claims(cards: Mapping[str, Any], made: Any, scale: str, spread: float, as_j
             "  ",
         )  # fmt: skip
     print(
-        "\nshows: the smallest distance from the null that n units show with a power of 0.8 (equivalence 0.9) at the "
-        f"level of\nthe card, at the given spread of single units. assumed: no measurement yet, taken as {spread:g} "
-        "(--spread).\nmeasured: from the published interval; measured elsewhere: of another benchmark of the claim."
+        "\nshows: the smallest effect that n units show with a power of 0.8 (equivalence: the least margin, 0.9) at\n"
+        "the level, for the given sd of single units. measured: sd from the published interval; measured elsewhere:\n"
+        f"from another benchmark of the claim; assumed: {spread:g}, no measurement yet (--spread)."
     )

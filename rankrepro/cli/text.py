@@ -40,6 +40,10 @@ def seconds(value: float | None) -> str:
     return f"{value * 1000:.1f} ms" if value < 0.1 else f"{value:.1f} s"
 
 
+def duration(value: float) -> str:
+    return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
 def size(octets: int) -> str:
     """Bytes in the unit that gives one to three digits before the point."""
     value = float(octets)
