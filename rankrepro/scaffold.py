@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import keyword
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ METHOD = '''\
 from __future__ import annotations
 
 import re
+import textwrap
 
 from rankrepro.cell import Cell, Ranking
 
@@ -200,7 +202,9 @@ def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dic
         raise ConfigError(f"papers/{of}.yaml has no arm that re-ranks candidates: choose another card for --from")
     candidates = joined.arms[ranking[0]]["candidates"]
     rows = list(FLOOR) if of == "baselines" else [*FLOOR, *_rows(joined, ranking, cards)]
-    rival = FLOOR[0] if of == "baselines" else rows[len(FLOOR)]
+    owners = row_index(cards)
+    mechanism = [r for r in rows if owners[r][0] == of and joined.arms[owners[r][1]]["fn"].startswith(f"{of}.")]
+    rival = FLOOR[0] if of == "baselines" else (mechanism or rows[len(FLOOR) :])[0]
     return {
         "key": key,
         "name": key.replace("_", "-"),
@@ -211,7 +215,7 @@ def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dic
         "sample": SAMPLE,
         "first_stage": qualify(joined, candidates["from"]),
         "depth": candidates["depth"],
-        "rows": ", ".join(rows),
+        "rows": "\n      ".join(textwrap.wrap(", ".join(rows), 90)),
         "rival": rival,
         "rival_name": rival.split(".")[1].replace("_", "-"),
     }

@@ -173,7 +173,7 @@ def _rule(card: Card, claim: Mapping[str, Any]) -> list[str]:
     unit = {"share": "share of units", "trend": "slope per level", "ratio": "ratio"}.get(kind, "difference")
     return [
         f"the {100 - 100 * ALPHA / m:.4g} % interval of the {unit} {null}{target}",
-        f"(the level is 1 - {ALPHA:g} / {m}, for the {m} claims of the card that can be tested),",
+        f"(level 1 - {ALPHA:g} / m, with m = {m}: the claims of the card that can be tested),",
         f"and p, adjusted by Holm's method over those claims, is below {ALPHA:g}",
         f"refuted if the 95 % interval lies {refuted}",
     ]

@@ -38,6 +38,8 @@ def new(
     minutes = ""
     if cards[key].implemented:
         seconds = sum(j.seconds for j in make_plan(cards, "quick", [key]).jobs.values())
-        minutes = f"    # about {max(1, round(seconds / 60))} core-minute(s) of cells"
+        minutes = "    # cells: " + (
+            "under a minute" if seconds < 60 else f"about {seconds / 60:.0f} minutes of one core"
+        )
     print(f"  make reproduce PAPERS={key}{minutes}")
     print(f"  rankrepro explain {made.claim} --scale quick")
