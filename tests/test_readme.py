@@ -10,10 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests_support import ROOT, Project, make_project
 
-SECTIONS = ("Plug in your own method", "Judge a run file")
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests_support import ROOT, Project, make_project
 
 
 def section(title: str) -> str:
