@@ -13,6 +13,8 @@ import pytest
 
 from tests_support import ROOT, Project, make_project
 
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
 
 def section(title: str) -> str:
     return (ROOT / "README.md").read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]

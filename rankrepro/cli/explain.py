@@ -54,8 +54,8 @@ def explain(
     _verdict(judged, scale)
     _change(judged, scale, card)
     text.heading("the units")
-    print(f"  {reports / scale / card.key / 'units.json.gz'}: every value of every unit, one row an arm, benchmark")
-    print("  and measure; examples.json beside it has the queries where the two arms differ most")
+    print(f"  {reports / scale / card.key / 'units.json.gz'}")
+    print("  has every value of every unit, examples.json beside it the queries where the two arms differ most")
 
 
 def find(cards: Mapping[str, Card], name: str) -> tuple[Card, Mapping[str, Any]]:
@@ -185,7 +185,7 @@ def _verdict(c: Mapping[str, Any], scale: str) -> None:
         text.paragraph(f"lacks: {c['note']}" if c["verdict"] == "not run" else c["note"], "  ")
     if c["effect"] is None:
         return
-    print(f"  effect {text.number(c['effect'])} {text.interval(c['ci'])} on {c['benchmark']}")
+    print(f"  effect {text.number(c['effect'])} {text.interval(c['ci'])} on {_place(c['benchmark'])}")
     print(
         f"  p {text.probability(c['p'])}, adjusted {text.probability(c['p_holm'])}"
         + (f", by permutation {text.probability(c['p_permutation'])}" if c["p_permutation"] is not None else "")
@@ -202,10 +202,12 @@ def _verdict(c: Mapping[str, Any], scale: str) -> None:
         ]
         text.table(("benchmark", "effect", "95 % interval", "p", "n"), rows, "  ")
     if g := c["guard"]:
-        state = "passed" if g["passed"] else "failed"
-        print(
-            f"\n  guard {state}: {g['expr']} is {text.number(g['effect'])} {text.interval(g['ci'])} on {g['benchmark']}"
-        )
+        said = f"{text.number(g['effect'])} {text.interval(g['ci'])} on {_place(g['benchmark'])}"
+        print(f"\n  guard {'passed' if g['passed'] else 'failed'}: {g['expr']} is {said}")
+
+
+def _place(benchmark: str) -> str:
+    return "the mean over benchmarks" if benchmark == "macro" else benchmark
 
 
 def _change(c: Mapping[str, Any], scale: str, card: Card) -> None:

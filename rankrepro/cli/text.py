@@ -59,7 +59,9 @@ def paragraph(text: str, indent: str = "") -> None:
     import re
     import textwrap
 
-    for block in re.split(r"\n(?=- )|\n\s*\n", text.strip()):
+    for i, block in enumerate(re.split(r"\n(?=- )|\n\s*\n", text.strip())):
+        if i and not block.startswith("- "):
+            print()
         hanging = indent + ("  " if block.startswith("- ") else "")
         print(
             textwrap.fill(plain(block), 100, initial_indent=indent, subsequent_indent=hanging, break_on_hyphens=False)
