@@ -128,7 +128,8 @@ def _benchmarks(folder: Path, wanted: set[str] | None, why: str, shared: bool = 
     for marker in sorted(folder.rglob(benchmarks.MARKER)):
         try:
             benchmark_id = json.loads(marker.read_text())["id"]
-            current = benchmarks.is_current(benchmark_id, marker.parent)
+            # a hidden folder is one that a killed clean or build left
+            current = benchmarks.is_current(benchmark_id, marker.parent) and not marker.parent.name.startswith(".")
             known = wanted is None or benchmark_id in wanted
         except (ValueError, KeyError, BenchmarkError, UnknownName):
             current = known = False

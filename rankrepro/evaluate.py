@@ -59,6 +59,7 @@ class Run:
     name: str
     output: Retrieval
     asked: int  # queries of the splits
+    zeros: list[str] = field(default_factory=list)  # queries without a result that count 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -197,7 +198,7 @@ def take(file: Path, on: Ground, splits: Sequence[str] = DEFAULT_SPLIT, complete
                 "another corpus? A blank in an id is written %20"
             )
         _warn(run, strange, "documents of the run are not in the corpus and count as not relevant")
-    run.output = Retrieval(kept | ({q: {} for q in missing} if complete else {}))
+    run.output, run.zeros = Retrieval(kept), missing if complete else []
     return run
 
 
@@ -233,7 +234,7 @@ def evaluate(run: Run, on: Ground, rows: Sequence[Row], measure: str, against: S
         if arm not in {r.arm for r in rows}:
             raise UnknownName("row", arm, [r.arm for r in rows], where=on.benchmark)
     chosen = [a for a in (against or known) if a in known and (against or not a.startswith(ORACLE))]
-    mine = {u: [v] for u, v in measures.per_unit(measure, run.output, on.truth).items()}
+    mine = {u: [v] for u, v in measures.per_unit(measure, run.output, on.truth).items()} | {q: [0.0] for q in run.zeros}
     judged = measures.per_unit("Judged@10", run.output, on.truth)
     table = [_line(run.name, True, mine, on, measure, float(np.mean(list(judged.values()))))]
     for arm, row in known.items():

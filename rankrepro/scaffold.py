@@ -87,7 +87,6 @@ METHOD = '''\
 from __future__ import annotations
 
 import re
-import textwrap
 
 from rankrepro.cell import Cell, Ranking
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -58,16 +59,36 @@ def test_internal_commands_are_hidden_and_there(ran: Project) -> None:
     assert "judge" in run(ran, "internal --help")
 
 
-def test_papers_answers_within_a_second() -> None:
-    """The bar is one second on a quiet machine; tests may share theirs, so that the best of three may take two."""
-    seconds = []
+def cpu_seconds(folder: Path, env: dict[str, str] | None = None) -> float:
+    """Of `rankrepro papers`, interpreter included: on a quiet machine the wall time is the same. Best of three."""
+    found = []
     for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "rankrepro", "papers"], capture_output=True, text=True, cwd=ROOT)
-        seconds.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
-    print(f"rankrepro papers: {min(seconds):.2f} s")
-    assert min(seconds) < 2
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "rankrepro", "papers"], check=True, capture_output=True, cwd=folder, env=env
+        )
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        print(f"rankrepro papers: {found[-1]:.2f} s of CPU, {wall:.2f} s of wall time")
+    return min(found)
+
+
+def test_papers_answers_within_a_second() -> None:
+    assert cpu_seconds(ROOT) < 1
+
+
+def test_papers_answers_within_a_second_when_all_papers_have_run(ran: Project, tmp_path: Path) -> None:
+    """39 cards as large as icr's, each with a report to compare with the plan."""
+    project = make_project(tmp_path, ["baselines"])
+    card = (ROOT / "papers" / "icr.yaml").read_text()
+    report = json.loads((ran.folder / "reports" / "desk" / "toy" / "results.json").read_text())
+    for i in range(38):
+        key = f"p{i}"
+        (tmp_path / "papers" / f"{key}.yaml").write_text(card.replace("key: icr", f"key: {key}"))
+        file = tmp_path / "reports" / "desk" / key / "results.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(report | {"papers": {key: report["papers"]["toy"]}}))
+    assert cpu_seconds(tmp_path, project.env()) < 1.5  # 0.6 s where it was measured; half a second for slower cores
 
 
 def test_a_usage_error_is_no_error_of_ours(ran: Project) -> None:
@@ -240,6 +261,40 @@ def test_plan_claims_takes_spreads_from_the_published_interval(ran: Project, tmp
     assert judged["detectable"] == pytest.approx(measured["detectable"], rel=0.1)
     assert timing["note"] == "not timed at this scale"
     assert "assumed" in run(ran, f"plan --papers toy --scale desk --claims --reports {tmp_path}")
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_places_a_run_among_our_rows(ran: Project, tmp_path: Path) -> None:
+    """The first stage's own run file: equal to its row, and as far from the others as the judge says."""
+    file = next((ran.folder / "results" / "desk" / "runs").rglob("toy.lexical-*.trec"))
+    command = f"evaluate {file} --benchmark vital-mini/fever --name own"
+    data = json.loads(run(ran, f"{command} --json --measure nDCG@10 --measure P@1"))
+    assert data["queries"] == {"judged": 60, "of": 854} and data["run"] == "own"
+    assert data["warnings"][0].startswith("794 queries have no result in the run")
+    rows = {r["arm"]: r for r in data["measures"][0]["rows"]}
+    assert set(rows) == {"own", "toy.lexical", "toy.overlap", "toy.noise", "ceiling of toy.lexical"}
+    assert rows["own"]["value"] == rows["toy.lexical"]["value"] and rows["toy.lexical"]["against"]["difference"] == 0
+    judged = json.loads((ran.folder / "reports" / "desk" / "toy" / "results.json").read_text())["papers"]["toy"]
+    table = {r["arm"]: r for r in judged["tables"][0]["rows"]}
+    for arm, row in table.items():
+        assert rows[arm]["value"] == pytest.approx(row["value"])
+        assert rows[arm]["ci"] == pytest.approx(row["ci"]) and rows[arm]["n"] == row["n"]
+    assert rows["toy.noise"]["against"]["difference"] == pytest.approx(
+        table["toy.lexical"]["value"] - table["toy.noise"]["value"]
+    )
+    assert [r["arm"] for r in data["measures"][1]["rows"]] == ["own"], "no row of ours has P@1"
+
+    lines = [line.split(",") for line in run(ran, f"{command} --csv").splitlines()]
+    assert len(lines) == 6 and {len(line) for line in lines} == {20}
+    assert [line[4] for line in lines if line[3] == "own"] == ["1"]
+    shown = run(ran, f"{command} --against toy.noise --measure P@1 --measure nDCG@10")
+    assert "no row of ours has P@1" in shown
+    assert re.search(r"2? > +own +0\.\d{3} ", shown) and len(re.findall(r" [+-]0\.\d{3} ", shown)) == 1
+    assert "did you mean 'toy.noise'" in run(ran, f"{command} --against toy.nois", code=1)
+    assert "did you mean 'nDCG@10'" in run(ran, f"{command} --measure nDCG@1O", code=1)
+    assert "none of its 60 queries is in lint/rules" in run(ran, f"evaluate {file} --benchmark lint/rules", code=1)
 
 
 # --- benchmarks, artifacts, verify -----------------------------------------------------------------------------------

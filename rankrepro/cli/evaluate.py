@@ -60,7 +60,7 @@ def evaluate(
         "benchmark": benchmark,
         "scale": scale,
         "split": splits,
-        "queries": {"judged": len(taken.output.values), "of": taken.asked},
+        "queries": {"judged": len(taken.output.values) + len(taken.zeros), "of": taken.asked},
         "warnings": taken.warnings,
     }
     if as_json:
