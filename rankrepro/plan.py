@@ -159,6 +159,7 @@ class _Planner:
         self.rows = row_index(cards)
         self.catalogue = artifacts.load_catalogue()
         self.plan = Plan(self.scale, select(cards, papers))
+        self._cells: dict[tuple[str, str, str, int], Node] = {}  # re-rankers ask for their first stage again and again
 
     def make(self) -> Plan:
         for key in self.plan.papers:
@@ -257,6 +258,12 @@ class _Planner:
         }
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
+        key = (card.key, arm, benchmark, seed)
+        if key not in self._cells:
+            self._cells[key] = self._new_cell(card, arm, benchmark, seed)
+        return self._cells[key]
+
+    def _new_cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         spec = card.arms[arm]
         sample = self._sample(card, arm, benchmark)
         inputs = {n: self._input(card, s, benchmark, seed) for n, s in spec.get("inputs", {}).items()}
