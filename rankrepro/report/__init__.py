@@ -1,7 +1,7 @@
 """A static site from judged files and cards: pages, and every table as CSV, Markdown, LaTeX and JSON.
 
-    render(papers, scale, results, reports)    # copies what was judged to the reports folder, then rebuilds it
-    rebuild(reports, scale)                    # all pages from that folder and the cards alone
+render(papers, scale, results, reports)    # copies what was judged to the reports folder, then rebuilds it
+rebuild(reports, scale)                    # all pages from that folder and the cards alone
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
     cards = cards or load_cards()
     reports.mkdir(parents=True, exist_ok=True)
     papers = [load(card, reports / key, scale) for key, card in cards.items()]
-    for key, why in stale(cards, scale, reports):
-        next(p for p in papers if p.key == key).stale = why
+    for paper in papers:
+        paper.stale = stale(cards, scale, paper.key, paper.results["digests"]) if paper.results else ""
     env = pages.environment()
     for paper in papers:
         folder = reports / paper.key
@@ -111,31 +111,30 @@ def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
     return {"benchmarks": names, "lines": lines}
 
 
-def stale(cards: Mapping[str, Card], scale: str, reports: Path) -> Iterator[tuple[str, str]]:
-    """Card and reason of each report in a folder that the code as it stands did not make."""
+def stale(cards: Mapping[str, Card], scale: str, key: str, digests: list[str]) -> str:
+    """Why results of a paper are not those the code as it stands would make; empty where they are."""
     from rankrepro.plan import make_plan
 
-    for file in sorted(reports.glob("*/results.json")):
-        key = file.parent.name
-        try:
-            now = make_plan(cards, scale, [key]).paper_nodes[key]
-        except RankReproError as error:
-            yield key, str(error)
-            continue
-        then = json.loads(file.read_text())["digests"]
-        if set(now) != set(then):
-            yield key, f"{len(set(now) - set(then))} of {len(now)} results would be computed anew"
+    try:
+        now = set(make_plan(cards, scale, [key]).paper_nodes[key])
+    except RankReproError as error:
+        return str(error)
+    new, gone = len(now - set(digests)), len(set(digests) - now)
+    if new:
+        return f"{new} of {len(now)} results would be computed anew"
+    return f"{gone} of {len(digests)} results are no longer part of it" if gone else ""
 
 
 def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
     """One line for each published report that the code as it stands did not make, and for each placebo that passed."""
-    found = [
-        f"reports/desk/{key}: stale: {why}; run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
-        for key, why in stale(cards, "desk", published)
-    ]
+    found = []
     for file in sorted(published.glob("*/results.json")):
-        key = file.parent.name
-        for claim in json.loads(file.read_text())["papers"][key]["claims"]:
+        key, results = file.parent.name, json.loads(file.read_text())
+        if why := stale(cards, "desk", key, results["digests"]):
+            found.append(
+                f"reports/desk/{key}: stale: {why}; run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
+            )
+        for claim in results["papers"][key]["claims"]:
             if claim["verdict"] == "placebo passed":
                 found.append(
                     f"reports/desk/{key}: placebo '{claim['id']}' passed: mend the arm, its claim means nothing"

@@ -6,8 +6,10 @@ repeat what colours say.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +32,41 @@ VERDICTS = {  # verdict -> CSS variable, shape
     "lower": ("--no", "triangle-down"),
 }
 SERIES = ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--soft")
-WIDTH = 340  # of a plot area; with its labels it fits a column and, scrolled, a phone
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # of one width: what is measured here fits there
+WIDTH = 380  # of a plot area; with its labels it fits a column and, scrolled, a phone
 POINTS = 150  # of a curve, at most
 
 CONFIG = {
     "aria": False,  # the picture has one text alternative
     "background": None,
-    "font": "system-ui, sans-serif",
+    "font": FONT,
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "var(--line)",
-        "tickColor": "var(--line)", "gridColor": "var(--line)", "gridOpacity": 0.6, "labelFontSize": 11,
-        "titleFontSize": 11, "titleFontWeight": "normal", "labelLimit": 210, "tickCount": 5,
+        "labelColor": "currentColor",
+        "titleColor": "currentColor",
+        "domainColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "gridColor": "var(--line)",
+        "gridOpacity": 0.6,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "labelLimit": 210,
+        "tickCount": 5,
     },
     "legend": {
-        "labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 11, "titleFontSize": 11,
-        "orient": "bottom", "labelLimit": 260, "symbolStrokeWidth": 2, "columns": 3,
+        "labelColor": "currentColor",
+        "titleColor": "currentColor",
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "orient": "bottom",
+        "labelLimit": 260,
+        "symbolStrokeWidth": 2,
+        "columns": 3,
     },
     "header": {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 12, "labelFontWeight": 600},
     "title": {"color": "currentColor", "fontSize": 12, "anchor": "start", "fontWeight": 600},
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -88,11 +105,11 @@ def write_bundle(folder: Path) -> None:
     import vl_convert
 
     file = folder / "vega.js"
-    mark = f"/* vega-embed of vl-convert {vl_convert.__version__} */\n"
+    mark = f"/* vega-embed of vl-convert {version('vl-convert-python')} */\n"
     if file.exists() and file.open(encoding="utf-8").readline() == mark:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(mark + vl_convert.javascript_bundle(), encoding="utf-8")
+    file.write_text(mark + vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"), encoding="utf-8")
 
 
 def _data(rows: Sequence[Row]) -> Any:
@@ -121,25 +138,38 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
         measure = (c["measure"] or "seconds") if family != "share" else ""
         panels.setdefault((family, measure), []).append(c)
     charts = [_panel(family, measure, group, card) for (family, measure), group in panels.items()]
-    chart = alt.vconcat(*charts, spacing=22).resolve_scale(x="independent", color="shared", shape="shared")
-    outside = [c for c in shown if _side(c) > 0]
-    below = [c for c in shown if _side(c) < 0]
+    chart = alt.vconcat(*charts, spacing=26).resolve_scale(x="independent", color="shared", shape="shared")
+    sides = [_side(c) for c in shown]
     takeaway = (
-        f"Of {plural(len(shown), 'effect')}, {len(outside)} {'lies' if len(outside) == 1 else 'lie'} with the whole "
-        f"interval on the claimed side of no effect, {len(below)} on the other side, and {len(shown) - len(outside) - len(below)} "
-        f"{'has' if len(shown) - len(outside) - len(below) == 1 else 'have'} an interval that holds it."
+        f"{plural(len(shown), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
+        f"(the short upright line), {sides.count(-1)} on the other side, {sides.count(0)} with one that holds it."
     )
     lines = [
-        [Cell(c["id"]), Cell(c["kind"]), Cell(c["verdict"]), Cell(number(c["effect"]), sort=c["effect"]),
-         Cell(interval(c["ci"])), Cell(number(_null(c), 2), sort=_null(c))]
+        [
+            Cell(c["id"]),
+            Cell(c["kind"]),
+            Cell(c["verdict"]),
+            Cell(number(c["effect"]), sort=c["effect"]),
+            Cell(interval(c["ci"])),
+            Cell(number(_null(c), 2), sort=_null(c)),
+        ]
         for c in shown
-    ]  # fmt: skip
+    ]
     records = [
-        {"claim": c["id"], "kind": c["kind"], "verdict": c["verdict"], "effect": c["effect"], "ci_low": c["ci"][0],
-         "ci_high": c["ci"][1], "no_effect": _null(c)}
+        {
+            "claim": c["id"],
+            "kind": c["kind"],
+            "verdict": c["verdict"],
+            "effect": c["effect"],
+            "ci_low": c["ci"][0],
+            "ci_high": c["ci"][1],
+            "no_effect": _null(c),
+        }
         for c in shown
-    ]  # fmt: skip
-    sheet = Sheet("effects of the claims", ["claim", "kind", "verdict", "effect", "95 % interval", "no effect"], lines, records)
+    ]
+    sheet = Sheet(
+        "effects of the claims", ["claim", "kind", "verdict", "effect", "95 % interval", "no effect"], lines, records
+    )
     return Figure("forest", "Effects of the claims", takeaway, compiled(chart), sheet)
 
 
@@ -149,25 +179,47 @@ def _panel(family: str, measure: str, claims: Sequence[Row], card: str) -> Any:
     prefix = f"{card.replace('_', '-')}-"
     rows = [
         {
-            "claim": c["id"].removeprefix(prefix), "sentence": c["sentence"], "verdict": c["verdict"],
-            "effect": c["effect"], "low": c["ci"][0] if c["ci"][0] is not None else c["effect"],
-            "high": c["ci"][1] if c["ci"][1] is not None else c["effect"], "null": _null(c),
+            "claim": c["id"].removeprefix(prefix),
+            "sentence": c["sentence"],
+            "verdict": c["verdict"],
+            "effect": c["effect"],
+            "low": c["ci"][0] if c["ci"][0] is not None else c["effect"],
+            "high": c["ci"][1] if c["ci"][1] is not None else c["effect"],
+            "null": _null(c),
         }
         for c in claims
-    ]  # fmt: skip
-    titles = {"ratio": f"ratio ({measure}), smaller is better", "share": "share of units won",
-              "trend": f"rise of {measure} per level", "difference": f"difference in {measure}"}  # fmt: skip
+    ]
+    titles = {
+        "ratio": f"ratio ({measure}), smaller is better",
+        "share": "share of units won",
+        "trend": f"rise of {measure} per level",
+        "difference": f"difference in {measure}",
+    }
     log = family == "ratio" and all(r["low"] > 0 for r in rows)
     scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
     y = alt.Y("claim:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8))
     base = alt.Chart(_data(rows)).encode(y=y)
     everything = list(VERDICTS)
-    color = alt.Color("verdict:N", title=None, legend=None,
-                      scale=alt.Scale(domain=everything, range=[_var(v[0]) for v in VERDICTS.values()]))  # fmt: skip
-    shape = alt.Shape("verdict:N", title=None, legend=None,
-                      scale=alt.Scale(domain=everything, range=[v[1] for v in VERDICTS.values()]))  # fmt: skip
-    tooltip = ["claim:N", "sentence:N", "verdict:N", alt.Tooltip("effect:Q", format=".4f"),
-               alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f")]  # fmt: skip
+    color = alt.Color(
+        "verdict:N",
+        title=None,
+        legend=None,
+        scale=alt.Scale(domain=everything, range=[_var(v[0]) for v in VERDICTS.values()]),
+    )
+    shape = alt.Shape(
+        "verdict:N",
+        title=None,
+        legend=None,
+        scale=alt.Scale(domain=everything, range=[v[1] for v in VERDICTS.values()]),
+    )
+    tooltip = [
+        "claim:N",
+        "sentence:N",
+        "verdict:N",
+        alt.Tooltip("effect:Q", format=".4f"),
+        alt.Tooltip("low:Q", format=".4f"),
+        alt.Tooltip("high:Q", format=".4f"),
+    ]
     null = base.mark_tick(color="currentColor", thickness=1.5, opacity=0.55, height=20).encode(
         x=alt.X("null:Q", title=titles[family], scale=scale)
     )
@@ -206,13 +258,20 @@ def cost(table: Row, card: str) -> Figure | None:
 
     lead = table["measures"][0]
     rows = [
-        {"arm": short(r["arm"], card), "benchmark": r["benchmark"], "value": r["value"],
-         "seconds": r["cost"]["seconds_per_unit"], "tokens": r["cost"]["input_tokens"],
-         "owner": "this card" if r["arm"].startswith(f"{card}.") else "shared control"}
+        {
+            "arm": short(r["arm"], card),
+            "benchmark": r["benchmark"],
+            "value": r["value"],
+            "seconds": r["cost"]["seconds_per_unit"],
+            "tokens": r["cost"]["input_tokens"],
+            "owner": "this card" if r["arm"].startswith(f"{card}.") else "shared control",
+        }
         for r in table["rows"]
-        if r["measure"] == lead and not r["arm"].startswith(CEILING) and r["value"] is not None
+        if r["measure"] == lead
+        and not r["arm"].startswith(CEILING)
+        and r["value"] is not None
         and r["cost"]["seconds_per_unit"]
-    ]  # fmt: skip
+    ]
     if len({r["seconds"] for r in rows}) < 2:
         return None
     better = sheets.direction(lead)
@@ -220,56 +279,118 @@ def cost(table: Row, card: str) -> Figure | None:
     for r in rows:
         rivals = (o for o in rows if o["benchmark"] == r["benchmark"] and o is not r)
         r["front"] = not any(
-            o["seconds"] <= r["seconds"] and better * o["value"] >= better * r["value"]
+            o["seconds"] <= r["seconds"]
+            and better * o["value"] >= better * r["value"]
             and (o["seconds"], o["value"]) != (r["seconds"], r["value"])
             for o in rivals
-        )  # fmt: skip
-        r["label"] = r["arm"] if r["front"] else ""
+        )
+    _place_labels(rows)
     base = alt.Chart().encode(
-        x=alt.X("seconds:Q", title="seconds a unit (log)", scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4, format="~g")),
-        y=alt.Y("value:Q", title=lead, scale=alt.Scale(zero=False, padding=14)),
+        x=alt.X(
+            "seconds:Q",
+            title="seconds a unit (log)",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(tickCount=4, format="~g"),
+        ),
+        y=alt.Y("value:Q", title=lead, scale=alt.Scale(zero=False, padding=24)),
     )
     front = base.transform_filter("datum.front").mark_line(
         interpolate="step-after", strokeDash=[3, 3], opacity=0.6, color="currentColor", strokeWidth=1
     )
     points = base.mark_point(size=60, filled=True, opacity=0.9).encode(
-        color=alt.Color("owner:N", title=None, scale=alt.Scale(domain=["this card", "shared control"],
-                                                               range=[_var("--c1"), _var("--c2")])),
-        shape=alt.Shape("owner:N", title=None, scale=alt.Scale(domain=["this card", "shared control"],
-                                                               range=["circle", "square"])),
-        tooltip=["arm:N", alt.Tooltip("value:Q", format=".3f", title=lead), alt.Tooltip("seconds:Q", format=".3~g"),
-                 alt.Tooltip("tokens:Q", format=",.0f", title="tokens in")],
-    )  # fmt: skip
-    words = base.transform_filter("datum.front").mark_text(
-        align="left", dx=7, dy=-7, fontSize=10, color="currentColor", limit=150
-    ).encode(text="label:N")  # fmt: skip
-    side = 250 if len(names) > 1 else 420
-    chart = alt.layer(front, points, words, data=_data(rows)).properties(width=side, height=190)
-    chart = chart.facet(facet=alt.Facet("benchmark:N", title=None, sort=names), columns=2).resolve_scale(y="independent")
+        color=alt.Color(
+            "owner:N",
+            title=None,
+            scale=alt.Scale(domain=["this card", "shared control"], range=[_var("--c1"), _var("--c2")]),
+        ),
+        shape=alt.Shape(
+            "owner:N", title=None, scale=alt.Scale(domain=["this card", "shared control"], range=["circle", "square"])
+        ),
+        tooltip=[
+            "arm:N",
+            alt.Tooltip("value:Q", format=".3f", title=lead),
+            alt.Tooltip("seconds:Q", format=".3~g"),
+            alt.Tooltip("tokens:Q", format=",.0f", title="tokens in"),
+        ],
+    )
+    words = [
+        base.transform_filter(f"datum.label && datum.side == '{side}'")
+        .mark_text(
+            align="right" if side == "left" else "left",
+            dx=-8 if side == "left" else 8,
+            dy=dy,
+            fontSize=10.5,
+            color="currentColor",
+            limit=140,
+        )
+        .encode(text="label:N")
+        for side, dy in (("left", -7), ("right", -7))
+    ]
+    chart = alt.layer(front, points, *words, data=_data(rows)).properties(
+        width=270 if len(names) > 1 else 440, height=190
+    )
+    chart = chart.facet(
+        facet=alt.Facet("benchmark:N", title=None, sort=names, header=alt.Header(labelAnchor="start")),
+        columns=2,
+        align="all",
+        bounds="flush",
+        spacing={"row": 48, "column": 56},
+    ).resolve_scale(y="independent")
     lines = [
-        [Cell(r["arm"]), Cell(r["benchmark"]), Cell(number(r["value"]), sort=r["value"]),
-         Cell(seconds(r["seconds"]), sort=r["seconds"]), Cell("yes" if r["front"] else "")]
+        [
+            Cell(r["arm"]),
+            Cell(r["benchmark"]),
+            Cell(number(r["value"]), sort=r["value"]),
+            Cell(seconds(r["seconds"]), sort=r["seconds"]),
+            Cell("yes" if r["front"] else ""),
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     records = [{k: r[k] for k in ("arm", "benchmark", "value", "seconds", "tokens", "front")} for r in rows]
-    sheet = Sheet(f"quality and cost, {table['name']}", ["arm", "benchmark", lead, "time / unit", "front"], lines, records,
-                  "Front: no other arm is at least as good and as fast.")  # fmt: skip
-    return Figure(f"cost-{table['name']}", f"Quality against cost: {table['name']}", _cheapest(rows, lead, better),
-                  compiled(chart), sheet, wide=True)  # fmt: skip
+    sheet = Sheet(
+        f"quality and cost, {table['name']}",
+        ["arm", "benchmark", lead, "time / unit", "front"],
+        lines,
+        records,
+        "Front: no other arm is at least as good and as fast.",
+    )
+    return Figure(
+        f"cost-{table['name']}",
+        f"Quality against cost: {table['name']}",
+        _cheapest(rows, lead, better),
+        compiled(chart),
+        sheet,
+        wide=True,
+    )
+
+
+def _place_labels(rows: list[dict[str, Any]]) -> None:
+    """Name the arms of the front, inwards: left of the points that lie in the right half of their panel."""
+    for name in {r["benchmark"] for r in rows}:
+        own = [r for r in rows if r["benchmark"] == name]
+        logs = [math.log(r["seconds"]) for r in own]
+        middle = (min(logs) + max(logs)) / 2
+        for r, x in zip(own, logs, strict=True):
+            r["side"] = "left" if x > middle else "right"
+            r["label"] = r["arm"].removeprefix("baselines.") if r["front"] else ""
 
 
 def _cheapest(rows: Sequence[Row], lead: str, better: int) -> str:
-    """The best arm and the fastest that comes within 0.01 of it, where they are named by the same benchmark."""
-    words = []
-    for name in dict.fromkeys(r["benchmark"] for r in rows):
-        own = [r for r in rows if r["benchmark"] == name]
-        best = max(own, key=lambda r: (better * r["value"], -r["seconds"]))
-        near = min((r for r in own if better * (best["value"] - r["value"]) <= 0.01), key=lambda r: r["seconds"])
-        said = f"on {name} {best['arm']} is best ({number(best['value'])} at {seconds(best['seconds'])} a unit)"
-        if near is not best:
-            said += f", {near['arm']} within 0.01 of it at {seconds(near['seconds'])}"
-        words.append(said)
-    return f"{lead}: {'; '.join(words)}."
+    """The best arm on the mean of the benchmarks, and the fastest that comes within 0.01 of it."""
+    names = list(dict.fromkeys(r["benchmark"] for r in rows))
+    means = []
+    for arm in dict.fromkeys(r["arm"] for r in rows):
+        own = [r for r in rows if r["arm"] == arm]
+        if len(own) == len(names):
+            means.append((arm, *(sum(r[k] for r in own) / len(own) for k in ("value", "seconds"))))
+    if not means:
+        return f"No arm was run on all of {listed(names)}."
+    best = max(means, key=lambda m: (better * m[1], -m[2]))
+    near = min((m for m in means if better * (best[1] - m[1]) <= 0.01), key=lambda m: m[2])
+    where = f"On {names[0]}" if len(names) == 1 else f"Over {plural(len(names), 'benchmark')}"
+    said = f"{where} {best[0]} has the best {lead}: {number(best[1])} at {seconds(best[2])} a unit"
+    fast = f"; {near[0]} comes within 0.01 of it at {seconds(near[2])}" if near is not best else ""
+    return f"{said}{fast}. The dashed line joins arms that none beats in both."
 
 
 # --- timings ---------------------------------------------------------------------------------------------------------
@@ -290,25 +411,45 @@ def timings(found: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure
         ends = [min(min(r["a"], r["b"]) for r in rows) * 0.9, max(max(r["a"], r["b"]) for r in rows) * 1.1]
         scale = alt.Scale(type="log", domain=ends, nice=False)
         a, b = short(t["a"], card), short(t["b"], card)
-        axis = {"axis": alt.Axis(tickCount=4, format="~g"), "scale": scale}
-        diagonal = alt.Chart(_data([{"a": e, "b": e} for e in ends])).mark_line(
-            color="currentColor", opacity=0.5, strokeDash=[4, 3], strokeWidth=1
-        ).encode(x=alt.X("b:Q", title=f"seconds with {b}", **axis), y=alt.Y("a:Q", title=f"seconds with {a}", **axis))  # fmt: skip
-        dots = alt.Chart(_data(rows)).mark_point(filled=True, size=45, color=_var("--c1"), opacity=0.85).encode(
-            x=alt.X("b:Q", **axis), y=alt.Y("a:Q", **axis),
-            tooltip=["unit:N", alt.Tooltip("a:Q", format=".3f", title=a), alt.Tooltip("b:Q", format=".3f", title=b)],
-        )  # fmt: skip
+        axis: dict[str, Any] = {"axis": alt.Axis(tickCount=4, format="~g"), "scale": scale}
+        diagonal = (
+            alt.Chart(_data([{"a": e, "b": e} for e in ends]))
+            .mark_line(color="currentColor", opacity=0.5, strokeDash=[4, 3], strokeWidth=1)
+            .encode(
+                x=alt.X("b:Q", title=f"seconds with {b}", **axis), y=alt.Y("a:Q", title=f"seconds with {a}", **axis)
+            )
+        )
+        dots = (
+            alt.Chart(_data(rows))
+            .mark_point(filled=True, size=45, color=_var("--c1"), opacity=0.85)
+            .encode(
+                x=alt.X("b:Q", **axis),
+                y=alt.Y("a:Q", **axis),
+                tooltip=[
+                    "unit:N",
+                    alt.Tooltip("a:Q", format=".3f", title=a),
+                    alt.Tooltip("b:Q", format=".3f", title=b),
+                ],
+            )
+        )
         charts.append(alt.layer(diagonal, dots).properties(width=230, height=230, title=t["name"].replace("_", " ")))
     if not charts:
         return None
     faster = sum(r["a"] < r["b"] for r in records)
     takeaway = f"Under the line the first arm is faster: {faster} of {len(records)} pairs."
     lines = [
-        [Cell(r["timing"]), Cell(r["unit"]), *(Cell(seconds(r[k]), sort=r[k]) for k in ("a", "b", "aa"))] for r in records
+        [Cell(r["timing"]), Cell(r["unit"]), *(Cell(seconds(r[k]), sort=r[k]) for k in ("a", "b", "aa"))]
+        for r in records
     ]
     sheet = Sheet("seconds of every unit", ["timing", "unit", "a", "b", "a once more"], lines, records)
-    return Figure("timings", "Paired timings, query by query", takeaway, compiled(alt.concat(*charts, columns=2)), sheet,
-                  wide=len(charts) > 1)  # fmt: skip
+    return Figure(
+        "timings",
+        "Paired timings, query by query",
+        takeaway,
+        compiled(alt.concat(*charts, columns=2)),
+        sheet,
+        wide=len(charts) > 1,
+    )
 
 
 # --- training curves -------------------------------------------------------------------------------------------------
@@ -323,38 +464,78 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
         return None
     names = list(dict.fromkeys(line["series"] for line in lines))
     arms = list(dict.fromkeys(line["arm"] for line in lines))
-    color = alt.Color("arm:N", title=None, sort=arms, scale=alt.Scale(
-        domain=arms, range=[_var(SERIES[min(i, len(SERIES) - 1)]) for i in range(len(arms))]))  # fmt: skip
-    dash = alt.StrokeDash("arm:N", title=None, sort=arms, scale=alt.Scale(
-        domain=arms, range=[[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]][i % 4] for i in range(len(arms))]))  # fmt: skip
+    color = alt.Color(
+        "arm:N",
+        title=None,
+        sort=arms,
+        scale=alt.Scale(domain=arms, range=[_var(SERIES[min(i, len(SERIES) - 1)]) for i in range(len(arms))]),
+    )
+    dash = alt.StrokeDash(
+        "arm:N",
+        title=None,
+        sort=arms,
+        scale=alt.Scale(domain=arms, range=[[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]][i % 4] for i in range(len(arms))]),
+    )
     charts = []
     for name in names:
         rows = [
             {"arm": line["arm"], "line": f"{line['benchmark']} seed {line['seed']}", "step": s, "value": v}
-            for line in lines if line["series"] == name for s, v in line["points"]
-        ]  # fmt: skip
+            for line in lines
+            if line["series"] == name
+            for s, v in line["points"]
+        ]
         charts.append(
-            alt.Chart(_data(rows)).mark_line(strokeWidth=1.4, opacity=0.85).encode(
-                x=alt.X("step:Q", title="step"), y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
-                color=color, strokeDash=dash, detail="line:N",
+            alt.Chart(_data(rows))
+            .mark_line(strokeWidth=1.4, opacity=0.85)
+            .encode(
+                x=alt.X("step:Q", title="step"),
+                y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
+                color=color,
+                strokeDash=dash,
+                detail="line:N",
                 tooltip=["arm:N", "line:N", "step:Q", alt.Tooltip("value:Q", format=".4f")],
-            ).properties(width=250 if len(names) > 1 else 420, height=180, title=name)
-        )  # fmt: skip
+            )
+            .properties(width=250 if len(names) > 1 else 420, height=180, title=name)
+        )
     records = [
-        {"arm": line["arm"], "benchmark": line["benchmark"], "seed": line["seed"], "series": line["series"],
-         "first": line["all"][0][1], "last": line["all"][-1][1], "lowest": min(v for _, v in line["all"]),
-         "highest": max(v for _, v in line["all"]), "steps": line["all"][-1][0]}
+        {
+            "arm": line["arm"],
+            "benchmark": line["benchmark"],
+            "seed": line["seed"],
+            "series": line["series"],
+            "first": line["all"][0][1],
+            "last": line["all"][-1][1],
+            "lowest": min(v for _, v in line["all"]),
+            "highest": max(v for _, v in line["all"]),
+            "steps": line["all"][-1][0],
+        }
         for line in lines
-    ]  # fmt: skip
+    ]
     sheet = Sheet(
-        "training curves, ends", ["arm", "benchmark", "seed", "series", "first", "last", "lowest", "highest", "last step"],
-        [[Cell(r["arm"]), Cell(r["benchmark"]), Cell(str(r["seed"]), sort=r["seed"]), Cell(r["series"]),
-          *(Cell(number(r[k], 4), sort=r[k]) for k in ("first", "last", "lowest", "highest")),
-          Cell(str(r["steps"]), sort=r["steps"])] for r in records],
-        records, "Every point is in results.json under curves.",
-    )  # fmt: skip
-    return Figure("curves", "Training curves", _ends(records), compiled(alt.concat(*charts, columns=2)), sheet,
-                  wide=len(names) > 1)  # fmt: skip
+        "training curves, ends",
+        ["arm", "benchmark", "seed", "series", "first", "last", "lowest", "highest", "last step"],
+        [
+            [
+                Cell(r["arm"]),
+                Cell(r["benchmark"]),
+                Cell(str(r["seed"]), sort=r["seed"]),
+                Cell(r["series"]),
+                *(Cell(number(r[k], 4), sort=r[k]) for k in ("first", "last", "lowest", "highest")),
+                Cell(str(r["steps"]), sort=r["steps"]),
+            ]
+            for r in records
+        ],
+        records,
+        "Every point is in results.json under curves.",
+    )
+    return Figure(
+        "curves",
+        "Training curves",
+        _ends(records),
+        compiled(alt.concat(*charts, columns=2)),
+        sheet,
+        wide=len(names) > 1,
+    )
 
 
 def _lines(found: Sequence[Row], card: str) -> Iterator[dict[str, Any]]:
@@ -362,8 +543,14 @@ def _lines(found: Sequence[Row], card: str) -> Iterator[dict[str, Any]]:
         for name, points in curve["series"].items():
             known = [(s, v) for s, v in points if v is not None]
             if known:
-                yield {"arm": short(curve["cell"], card), "benchmark": curve["benchmark"], "seed": curve["seed"],
-                       "series": name, "points": known[:: max(1, len(known) // POINTS)], "all": known}  # fmt: skip
+                yield {
+                    "arm": short(curve["cell"], card),
+                    "benchmark": curve["benchmark"],
+                    "seed": curve["seed"],
+                    "series": name,
+                    "points": known[:: max(1, len(known) // POINTS)],
+                    "all": known,
+                }
 
 
 def _ends(records: Sequence[Row]) -> str:
@@ -383,7 +570,7 @@ def _ends(records: Sequence[Row]) -> str:
 
 
 def differences(values: Sequence[float], width: int = 600, height: int = 70) -> dict[str, Any]:
-    """A falling curve of differences as two SVG paths (gains, losses) and their counts; small enough for every claim."""
+    """A falling curve of differences as two SVG paths (gains, losses), and their counts. Small: every claim has one."""
     top = max((abs(v) for v in values), default=0.0) or 1.0
     step = width / max(1, len(values))
     middle = height / 2
@@ -399,6 +586,12 @@ def differences(values: Sequence[float], width: int = 600, height: int = 70) -> 
     gains = [(i, v) for i, v in enumerate(values) if v > 0]
     losses = [(i, v) for i, v in enumerate(values) if v < 0]
     return {
-        "gains": path(gains), "losses": path(losses), "better": len(gains), "worse": len(losses),
-        "equal": len(values) - len(gains) - len(losses), "top": top, "width": width, "height": height,
-    }  # fmt: skip
+        "gains": path(gains),
+        "losses": path(losses),
+        "better": len(gains),
+        "worse": len(losses),
+        "equal": len(values) - len(gains) - len(losses),
+        "top": top,
+        "width": width,
+        "height": height,
+    }

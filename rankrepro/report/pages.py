@@ -71,15 +71,22 @@ class Paper:
         """The judged claims; those of a card without a run as `not run`."""
         if self.results:
             return self.page["claims"]
-        note = "not run at this scale yet" if self.card.implemented else "no method yet"
         return [
             {
-                "id": c["id"], "sentence": c["sentence"], "kind": c.get("kind"), "role": c.get("role", "claim"),
-                "verdict": "identity" if c.get("kind") == "identity" else "not run", "note": note,
-                "restated": c.get("restated"), "effect": None, "ci": [None, None], "guard": None, "per_benchmark": [],
+                "id": c["id"],
+                "sentence": c["sentence"],
+                "kind": c.get("kind"),
+                "role": c.get("role", "claim"),
+                "verdict": "identity" if c.get("kind") == "identity" else "not run",
+                "note": None,
+                "restated": c.get("restated"),
+                "effect": None,
+                "ci": [None, None],
+                "guard": None,
+                "per_benchmark": [],
             }
             for c in self.card.claims
-        ]  # fmt: skip
+        ]
 
 
 def environment() -> Any:
@@ -95,15 +102,30 @@ def environment() -> Any:
     )
     env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     env.filters |= {
-        "num": text.number, "ci": text.interval, "p": text.p_value, "seconds": text.seconds, "count": text.count,
-        "size": text.size, "cell": text.markdown, "prose": prose, "slug": text.slug, "listed": text.listed,
+        "num": text.number,
+        "ci": text.interval,
+        "p": text.p_value,
+        "seconds": text.seconds,
+        "count": text.count,
+        "size": text.size,
+        "cell": text.markdown,
+        "prose": prose,
+        "slug": text.slug,
+        "breakable": breakable,
+        "listed": text.listed,
         "date": lambda t: time.strftime("%Y-%m-%d", time.gmtime(t)),
-    }  # fmt: skip
+    }
     style, script = _asset("style.css"), _asset("site.js")
     env.globals |= {
-        "marks": MARKS, "families": FAMILIES, "style": style, "script": script, "script_hash": _sha256(script),
-        "plural": text.plural, "short": text.short, "expression": sentences.expression,
-    }  # fmt: skip
+        "marks": MARKS,
+        "families": FAMILIES,
+        "style": style,
+        "script": script,
+        "script_hash": _sha256(script),
+        "plural": text.plural,
+        "short": text.short,
+        "expression": sentences.expression,
+    }
     return env
 
 
@@ -117,6 +139,13 @@ def _asset(name: str) -> Any:
 def _sha256(script: str) -> str:
     """The hash by which a page's policy knows its one inline script."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def breakable(name: str) -> Any:
+    """A long name with places where a narrow column may break it."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._/])", name))
 
 
 def prose(words: str) -> Any:
@@ -133,7 +162,9 @@ def prose(words: str) -> Any:
         if lead.strip():
             blocks.append(Markup("<p>{}</p>").format(line(lead)))
         if items:
-            blocks.append(Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line(i)) for i in items)))
+            blocks.append(
+                Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line(i)) for i in items))
+            )
     return Markup("\n").join(blocks)
 
 
@@ -182,14 +213,17 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
     """What the page of a paper shows, all numbers from its judged files."""
     claims = paper.claims
     page: dict[str, Any] = {
-        "scale": scale, "paper": paper, "card": paper.card, "claims": claims,
+        "scale": scale,
+        "paper": paper,
+        "card": paper.card,
+        "claims": claims,
         "main": [c for c in claims if c["role"] == "claim"],
         "identities": [c for c in claims if c["role"] == "identity"],
         "placebos": [c for c in claims if c["role"] == "placebo"],
         "history": history.changes(paper.card, scale),
         "limits": limits(paper, scale),
         "anchors": {c["id"]: f"claim-{text.slug(c['id'])}" for c in claims},
-    }  # fmt: skip
+    }
     if paper.results is None:
         return page | {"said": {}, "figures": {}, "sheets": []}
     found, key = paper.page, paper.key
@@ -207,13 +241,19 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
     every = [*(s for _, group in tables for s in group), *filter(None, made.values()), *(f.sheet for f in figures)]
     sheets.number_slugs(every)
     return page | {
-        "data": paper.results, "said": said, "tables": tables, "figures": {f.name.split("-")[0]: f for f in figures},
-        "cost": [f for f in figures if f.name.startswith("cost-")], "sheets": every, "made": made,
+        "data": paper.results,
+        "said": said,
+        "tables": tables,
+        "figures": {f.name.split("-")[0]: f for f in figures},
+        "cost": [f for f in figures if f.name.startswith("cost-")],
+        "sheets": every,
+        "made": made,
         "timing_words": [sentences.timing(t, key) for t in found["timings"]],
-        "examples": examples(paper), "attribution": paper.examples.get("attribution", {}),
+        "examples": examples(paper),
+        "attribution": paper.examples.get("attribution", {}),
         "started": min((c["started"] for c in found["cells"]), default=None),
         "totals": totals([paper]),
-    }  # fmt: skip
+    }
 
 
 def drawn(paper: Paper) -> list[charts.Figure]:
@@ -255,7 +295,12 @@ def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:
             details = part["details"]
             ends = details if len(details) <= 2 * GAINS else [*details[:GAINS], *details[-GAINS:]]
             shown.setdefault(claim, []).append(
-                {**part, "details": ends, "left": len(details) - len(ends), "curve": charts.differences(part["differences"])}
+                {
+                    **part,
+                    "details": ends,
+                    "left": len(details) - len(ends),
+                    "curve": charts.differences(part["differences"]),
+                }
             )
     return shown
 

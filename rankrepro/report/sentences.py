@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ def verdict(claim: Claim, card: str, timings: Mapping[str, Any]) -> str:
         case "identity":
             return "True by construction and held by a unit test; never counted as reproduced."
     finding = _finding(claim, card, timings)
-    return f"{finding[:1].upper()}{finding[1:]}{_consequence(claim, card)}"
+    # a sentence that begins with the name of an arm or measure keeps its spelling
+    return re.sub(r"^the ", "The ", finding) + _consequence(claim, card)
 
 
 def _finding(claim: Claim, card: str, timings: Mapping[str, Any]) -> str:
@@ -41,8 +43,8 @@ def _finding(claim: Claim, card: str, timings: Mapping[str, Any]) -> str:
     pair = difference(claim, card)
     match kind:
         case "share":
-            better = f"{pair[0]} beats {pair[1]} in {measure}" if pair else f"the expression is above 0 in {measure}"
-            return f"{better} on {_percent(effect, ci)} of units, {where}"
+            better = f"{pair[0]} beats {pair[1]} in {measure}" if pair else f"the claimed sign shows in {measure}"
+            return f"{better} on {_percent(effect, ci)} of {where.removeprefix('on ')}"
         case "ratio":
             return f"the ratio in {measure} is {_with(number(effect), interval(ci))} {where}"
         case "trend":
@@ -50,7 +52,8 @@ def _finding(claim: Claim, card: str, timings: Mapping[str, Any]) -> str:
     if pair:
         size = _with(number(abs(effect)), _signed(effect, ci))
         return f"{measure} is {size} {'lower' if effect < 0 else 'higher'} with {pair[0]} than with {pair[1]} {where}"
-    return f"the effect in {measure} is {_with(number(effect, signed=True), interval(ci))} {where}"
+    subject = words(claim["expr"], card) if claim["expr"] else "the effect"
+    return f"{subject} is {_with(number(effect, signed=True), interval(ci))} in {measure} {where}"
 
 
 def _consequence(claim: Claim, card: str) -> str:
@@ -68,7 +71,7 @@ def _consequence(claim: Claim, card: str) -> str:
             guard = claim["guard"]
             floor = _with(number(guard["effect"]), interval(guard["ci"]))
             return (
-                f". But the losing arm does not beat its own floor: {expression(guard['expr'], card)} is {floor}, "
+                f". But the losing arm does not beat its own floor: {words(guard['expr'], card)} is {floor}, "
                 f"p {p_value(guard['p'])}. Winning against it proves nothing; a baseline that beats its floor would "
                 "change our mind."
             )
@@ -129,6 +132,8 @@ def _where(claim: Claim) -> str:
     names = [part["benchmark"] for part in claim["per_benchmark"]]
     benchmark = claim["benchmark"] or ""
     if benchmark == "macro":
+        if len(names) == 1:
+            return f"on {units}{tag} of {names[0]}"
         return f"on {units}{tag}, mean over {listed(names) if len(names) < 3 else plural(len(names), 'benchmark')}"
     if benchmark.startswith("timing "):
         return f"on {units}{tag}"
@@ -160,6 +165,11 @@ def difference(claim: Claim, card: str) -> tuple[str, str] | None:
 def expression(expr: str, card: str) -> str:
     """An expression as on the page of `card`: its own arms bare."""
     return expr.replace(f"m({card}.", "m(").replace(" - ", " − ")
+
+
+def words(expr: str, card: str) -> str:
+    """An expression to read in a sentence: `full − max(query_last, attention_sorting)`."""
+    return re.sub(r"\bm\(([^(),]+)(?:,\s*[\"'][^\"']*[\"'])?\)", r"\1", expression(expr, card))
 
 
 def _with(value: str, ci: str) -> str:

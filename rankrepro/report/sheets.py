@@ -41,7 +41,6 @@ class Sheet:
     lines: list[list[Cell]]
     records: list[dict[str, Any]]
     caption: str = ""
-    wide: bool = False  # the last columns are prose
     slug: str = field(default="")
 
     @property
@@ -83,7 +82,7 @@ def _overview(table: Mapping[str, Any], card: str, names: Sequence[str]) -> Shee
         n = Cell("/".join(map(str, units)), sort=units[-1])
         lines.append([_arm(arm, card), *cells, n, *_costs(list(own.values()), ("seconds_per_unit", "input_tokens"))])
     head = ["arm", *names, "n", "time / unit", "tokens in"]
-    return Sheet(f"{table['name']}: {lead}", head, lines, _records(rows), _caption(table, lead, card))
+    return Sheet(f"{table['name']}: {lead} on each benchmark", head, lines, _records(rows), _caption(table, lead, card))
 
 
 def _on_benchmark(table: Mapping[str, Any], card: str, benchmark: str, alone: bool) -> Sheet:
@@ -151,7 +150,7 @@ def _costs(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Cell
 
 
 def _caption(table: Mapping[str, Any], shown: str, card: str) -> str:
-    parts = [f"{shown}. Small figures: 95 % intervals over clusters of units and seeds."]
+    parts = [f"{shown}. In brackets: 95 % intervals over clusters of units and seeds."]
     if table["baseline"]:
         baseline = short(table["baseline"], card)
         parts.append(f"a: better than {baseline} (paired Student test of ranx, Holm over the arms, p < 0.05).")
@@ -180,12 +179,15 @@ def _records(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def of_claims(claims: Sequence[Mapping[str, Any]], sentences: Mapping[str, str]) -> Sheet:
     lines = [
         [
-            Cell(c["id"]), Cell(c["sentence"], words=True), Cell(c["verdict"]),
+            Cell(c["id"]),
+            Cell(c["sentence"], words=True),
+            Cell(c["verdict"]),
             Cell(number(c["effect"]), interval(c["ci"]), sort=c["effect"]),
-            Cell(text.p_value(c["p_holm"]), sort=c["p_holm"]), Cell(count(c["n"]), sort=c["n"]),
+            Cell(text.p_value(c["p_holm"]), sort=c["p_holm"]),
+            Cell(count(c["n"]), sort=c["n"]),
         ]
         for c in claims
-    ]  # fmt: skip
+    ]
     keys = ("id", "kind", "role", "sentence", "restated", "verdict", "note", "measure", "expr", "combine", "benchmark")
     rest = ("n", "clusters", "seeds", "p", "p_holm", "p_permutation", "seed_sd", "min_effect", "margin", "bound")
     records = [
@@ -195,16 +197,25 @@ def of_claims(claims: Sequence[Mapping[str, Any]], sentences: Mapping[str, str])
         | {"in_words": sentences[c["id"]]}
         for c in claims
     ]
-    return Sheet("claims", ["claim", "sentence", "verdict", "effect", "p (Holm)", "n"], lines, records,
-                 "Small figures: 95 % intervals. p by Holm over the claims of the card.")  # fmt: skip
+    return Sheet(
+        "claims",
+        ["claim", "sentence", "verdict", "effect", "p (Holm)", "n"],
+        lines,
+        records,
+        "In brackets: 95 % intervals. p by Holm over the claims of the card.",
+    )
 
 
 def of_timings(timings: Sequence[Mapping[str, Any]], card: str) -> Sheet:
     lines = [
         [
-            Cell(short(t["a"], card)), Cell(short(t["b"], card)), Cell(t["benchmark"]),
-            Cell(number(t["ratio"], 2), interval(t["ci"], 2), sort=t["ratio"]), Cell(interval(t["aa"], 2) or NONE),
-            Cell(seconds(t["seconds_a"]), sort=t["seconds_a"]), Cell(seconds(t["seconds_b"]), sort=t["seconds_b"]),
+            Cell(short(t["a"], card)),
+            Cell(short(t["b"], card)),
+            Cell(t["benchmark"]),
+            Cell(number(t["ratio"], 2), interval(t["ci"], 2), sort=t["ratio"]),
+            Cell(interval(t["aa"], 2) or NONE),
+            Cell(seconds(t["seconds_a"]), sort=t["seconds_a"]),
+            Cell(seconds(t["seconds_b"]), sort=t["seconds_b"]),
             *(
                 Cell(f"{count(t['cost_a'][k])} / {count(t['cost_b'][k])}", sort=t["cost_a"][k])
                 for k in ("input_tokens", "generated_tokens", "forward_passes")
@@ -212,57 +223,102 @@ def of_timings(timings: Sequence[Mapping[str, Any]], card: str) -> Sheet:
             Cell(str(t["n"]), sort=t["n"]),
         ]
         for t in timings
-    ]  # fmt: skip
-    head = ["a", "b", "benchmark", "a / b", "a / a", "time a", "time b", "tokens in a / b", "tokens out a / b",
-            "passes a / b", "n"]  # fmt: skip
-    return Sheet("paired timings", head, lines, [dict(t) for t in timings],
-                 "Both arms in one process, alone on the machine. Tokens and passes are means per query.")  # fmt: skip
+    ]
+    head = [
+        "a",
+        "b",
+        "benchmark",
+        "a / b",
+        "a / a",
+        "time a",
+        "time b",
+        "tokens in a / b",
+        "tokens out a / b",
+        "passes a / b",
+        "n",
+    ]
+    return Sheet(
+        "paired timings",
+        head,
+        lines,
+        [dict(t) for t in timings],
+        "Both arms in one process, alone on the machine. Tokens and passes are means per query.",
+    )
 
 
 def of_reported(reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any] | None], card: str) -> Sheet:
     """The paper's numbers, and beside each the row of ours that the card names for it."""
+    pairs = sorted(zip(reported, ours, strict=True), key=lambda pair: pair[1] is None)  # what can be compared first
     lines = []
-    for r, row in zip(reported, ours, strict=True):
+    for r, row in pairs:
         value = r["value"] if isinstance(r["value"], str) else f"{r['value']:g}"
         mine = Cell(number(row["value"]), interval(row["ci"]), sort=row["value"]) if row else Cell(NONE)
         about = f"{short(row['arm'], card)}, {row['measure']} on {row['benchmark']}" if row else NONE
         source = r["source"] + ("" if r["verified"] else " (unverified)")
         lines.append(
-            [Cell(r["table"], words=True), Cell(r["row"], words=True), Cell(r["column"], words=True),
-             Cell(value, sort=r["value"] if not isinstance(r["value"], str) else None), mine, Cell(about, words=True),
-             Cell(source, words=True)]
-        )  # fmt: skip
+            [
+                Cell(r["table"], words=True),
+                Cell(r["row"], words=True),
+                Cell(r["column"], words=True),
+                Cell(value, sort=r["value"] if not isinstance(r["value"], str) else None),
+                mine,
+                Cell(about, words=True),
+                Cell(source, words=True),
+            ]
+        )
     records = [
-        dict(r) | {"ours": row and row["value"], "ours_ci_low": row and row["ci"][0], "ours_ci_high": row and row["ci"][1]}
-        for r, row in zip(reported, ours, strict=True)
-    ]  # fmt: skip
+        dict(r)
+        | {"ours": row and row["value"], "ours_ci_low": row and row["ci"][0], "ours_ci_high": row and row["ci"][1]}
+        for r, row in pairs
+    ]
     head = ["where", "row", "column", "reported", "ours", "our row", "source"]
-    return Sheet("reported and reproduced", head, lines, records,
-                 "Reported numbers are the paper's own, from its data and models; ours are from this scale.")  # fmt: skip
+    return Sheet(
+        "reported and reproduced",
+        head,
+        lines,
+        records,
+        "Reported numbers are the paper's own, from its data and models; ours are from this scale.",
+    )
 
 
 def of_seeds(tables: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]], card: str) -> Sheet:
     """What differs between seeds: of every row of a lead measure with more than one, and of effects."""
-    rows = [
-        r for t in tables for r in t["rows"]
-        if r["seed_sd"] is not None and r["measure"] == t["measures"][0]
-    ]  # fmt: skip
+    rows = [r for t in tables for r in t["rows"] if r["seed_sd"] is not None and r["measure"] == t["measures"][0]]
     records = [
-        {"of": short(r["arm"], card), "benchmark": r["benchmark"], "measure": r["measure"], "value": r["value"],
-         "seeds": r["seeds"], "seed_sd": r["seed_sd"]}
+        {
+            "of": short(r["arm"], card),
+            "benchmark": r["benchmark"],
+            "measure": r["measure"],
+            "value": r["value"],
+            "seeds": r["seeds"],
+            "seed_sd": r["seed_sd"],
+        }
         for r in rows
-    ]  # fmt: skip
+    ]
     records += [
-        {"of": f"claim {c['id']}", "benchmark": c["benchmark"], "measure": c["measure"], "value": c["effect"],
-         "seeds": c["seeds"], "seed_sd": c["seed_sd"]}
-        for c in claims if c["seed_sd"] is not None
-    ]  # fmt: skip
+        {
+            "of": f"claim {c['id']}",
+            "benchmark": c["benchmark"],
+            "measure": c["measure"],
+            "value": c["effect"],
+            "seeds": c["seeds"],
+            "seed_sd": c["seed_sd"],
+        }
+        for c in claims
+        if c["seed_sd"] is not None
+    ]
     unique = list({json.dumps(r, sort_keys=True): r for r in records}.values())
     lines = [
-        [Cell(r["of"]), Cell(r["benchmark"] or NONE), Cell(r["measure"] or NONE), Cell(number(r["value"]), sort=r["value"]),
-         Cell(str(r["seeds"] or NONE), sort=r["seeds"]), Cell(number(r["seed_sd"], 4), sort=r["seed_sd"])]
+        [
+            Cell(r["of"]),
+            Cell(r["benchmark"] or NONE),
+            Cell(r["measure"] or NONE),
+            Cell(number(r["value"]), sort=r["value"]),
+            Cell(str(r["seeds"] or NONE), sort=r["seeds"]),
+            Cell(number(r["seed_sd"], 4), sort=r["seed_sd"]),
+        ]
         for r in unique
-    ]  # fmt: skip
+    ]
     head = ["row or claim", "benchmark", "measure", "mean", "seeds", "sd between seeds"]
     return Sheet("spread between seeds", head, lines, unique, "Standard deviation over seeds of the mean over units.")
 
@@ -270,20 +326,44 @@ def of_seeds(tables: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, 
 def of_cells(cells: Sequence[Mapping[str, Any]], card: str) -> Sheet:
     lines = [
         [
-            Cell(short(c["name"], card)), Cell(c["kind"]), Cell(c["benchmark"]), Cell(str(c["seed"]), sort=c["seed"]),
-            Cell(count(c["units"]), sort=c["units"]), Cell(", ".join(f"{k}: {v}" for k, v in c["models"].items()) or NONE),
-            Cell(seconds(c["wall_s"]), sort=c["wall_s"]), Cell(seconds(c["cpu_s"]), sort=c["cpu_s"]),
+            Cell(short(c["name"], card)),
+            Cell(c["kind"]),
+            Cell(c["benchmark"]),
+            Cell(str(c["seed"]), sort=c["seed"]),
+            Cell(count(c["units"]), sort=c["units"]),
+            Cell(", ".join(f"{k}: {v}" for k, v in c["models"].items()) or NONE),
+            Cell(seconds(c["wall_s"]), sort=c["wall_s"]),
+            Cell(seconds(c["cpu_s"]), sort=c["cpu_s"]),
             Cell(count(c["input_tokens"]), sort=c["input_tokens"]),
             Cell(count(c["generated_tokens"]), sort=c["generated_tokens"]),
-            Cell(size(c["peak_bytes"]), sort=c["peak_bytes"]), Cell(c["digest"][:12]),
+            Cell(size(c["peak_bytes"]), sort=c["peak_bytes"]),
+            Cell(c["digest"][:12]),
             Cell(", ".join(f"{k}={_compact(v)}" for k, v in c["params"].items()) or NONE, words=True),
         ]
         for c in cells
-    ]  # fmt: skip
-    head = ["name", "kind", "benchmark", "seed", "units", "models", "wall", "CPU", "tokens in", "tokens out", "memory",
-            "digest", "parameters"]  # fmt: skip
-    return Sheet("stored results", head, lines, [dict(c) for c in cells],
-                 "Each result is kept under a digest of what determines it; here its first 12 digits.")  # fmt: skip
+    ]
+    head = [
+        "name",
+        "kind",
+        "benchmark",
+        "seed",
+        "units",
+        "models",
+        "wall",
+        "CPU",
+        "tokens in",
+        "tokens out",
+        "memory",
+        "digest",
+        "parameters",
+    ]
+    return Sheet(
+        "stored results",
+        head,
+        lines,
+        [dict(c) for c in cells],
+        "Each result is kept under a digest of what determines it; here its first 12 digits.",
+    )
 
 
 def _compact(value: Any) -> str:
@@ -326,7 +406,11 @@ def to_markdown(sheet: Sheet) -> str:
 
     def cell(c: Cell) -> str:
         value = f"**{markdown(c.value)}**" if c.best else markdown(c.value)
-        return value + (f"<sup>{markdown(c.letter)}</sup>" if c.letter else "") + (f" {markdown(c.note)}" if c.note else "")
+        return (
+            value
+            + (f"<sup>{markdown(c.letter)}</sup>" if c.letter else "")
+            + (f" {markdown(c.note)}" if c.note else "")
+        )
 
     align = [":--" if i == 0 or words else "--:" for i, words in enumerate(sheet.words)]
     lines = [[markdown(h) for h in sheet.head], align, *([cell(c) for c in line] for line in sheet.lines)]

@@ -6,9 +6,9 @@ import json
 
 import pytest
 from jsonschema import Draft202012Validator
+from synthetic import KINDS, VERDICTS, judged
 
 from rankrepro.cards import load_cards
-from synthetic import KINDS, VERDICTS, judged
 from tests_support import ROOT
 
 CARDS = load_cards()
