@@ -66,9 +66,7 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
         page["copies"] = {s.slug: {"md": sheets.to_markdown(s), "tex": sheets.to_latex(s)} for s in page["sheets"]}
         (folder / "index.html").write_text(env.get_template("paper.html").render(**page), encoding="utf-8")
         if paper.results:
-            shutil.rmtree(folder / "tables", ignore_errors=True)
-            for sheet in page["sheets"]:
-                sheets.write(sheet, folder / "tables")
+            sheets.write_all(page["sheets"], folder / "tables")
             (folder / "tables.md").write_text(
                 env.get_template("paper.md").render(**page, to_markdown=sheets.to_markdown), encoding="utf-8"
             )

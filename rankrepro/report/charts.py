@@ -82,9 +82,22 @@ class Figure:
     wide: bool = False
 
 
-def compiled(chart: Any) -> dict[str, Any]:
-    """The Vega-Lite specification of an Altair chart."""
-    return chart.to_dict() | {"config": CONFIG}
+class Data:
+    """The rows of a chart's layers, kept out of Altair: it would copy and validate them at every step."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Row]] = {}
+
+    def __call__(self, rows: Sequence[Row]) -> Any:
+        import altair as alt
+
+        name = f"rows{len(self.rows)}"
+        self.rows[name] = list(rows)
+        return alt.NamedData(name)
+
+    def compiled(self, chart: Any) -> dict[str, Any]:
+        """The Vega-Lite specification of an Altair chart over these rows."""
+        return chart.to_dict() | {"config": CONFIG, "datasets": self.rows}
 
 
 def svg(spec: Mapping[str, Any], alternative: str) -> str:
@@ -112,12 +125,6 @@ def write_bundle(folder: Path) -> None:
     file.write_text(mark + vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"), encoding="utf-8")
 
 
-def _data(rows: Sequence[Row]) -> Any:
-    import altair as alt
-
-    return alt.InlineData([dict(r) for r in rows])
-
-
 def _var(name: str) -> str:
     return f"var({name})"
 
@@ -137,7 +144,8 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
         family = c["kind"] if c["kind"] in ("ratio", "share", "trend") else "difference"
         measure = (c["measure"] or "seconds") if family != "share" else ""
         panels.setdefault((family, measure), []).append(c)
-    charts = [_panel(family, measure, group, card) for (family, measure), group in panels.items()]
+    data = Data()
+    charts = [_panel(data, family, measure, group, card) for (family, measure), group in panels.items()]
     chart = alt.vconcat(*charts, spacing=26).resolve_scale(x="independent", color="shared", shape="shared")
     sides = [_side(c) for c in shown]
     takeaway = (
@@ -170,10 +178,10 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     sheet = Sheet(
         "effects of the claims", ["claim", "kind", "verdict", "effect", "95 % interval", "no effect"], lines, records
     )
-    return Figure("forest", "Effects of the claims", takeaway, compiled(chart), sheet)
+    return Figure("forest", "Effects of the claims", takeaway, data.compiled(chart), sheet)
 
 
-def _panel(family: str, measure: str, claims: Sequence[Row], card: str) -> Any:
+def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: str) -> Any:
     import altair as alt
 
     prefix = f"{card.replace('_', '-')}-"
@@ -198,7 +206,7 @@ def _panel(family: str, measure: str, claims: Sequence[Row], card: str) -> Any:
     log = family == "ratio" and all(r["low"] > 0 for r in rows)
     scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
     y = alt.Y("claim:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8))
-    base = alt.Chart(_data(rows)).encode(y=y)
+    base = alt.Chart(data(rows)).encode(y=y)
     everything = list(VERDICTS)
     color = alt.Color(
         "verdict:N",
@@ -285,6 +293,7 @@ def cost(table: Row, card: str) -> Figure | None:
             for o in rivals
         )
     _place_labels(rows)
+    data = Data()
     base = alt.Chart().encode(
         x=alt.X(
             "seconds:Q",
@@ -326,7 +335,7 @@ def cost(table: Row, card: str) -> Figure | None:
         .encode(text="label:N")
         for side, dy in (("left", -7), ("right", -7))
     ]
-    chart = alt.layer(front, points, *words, data=_data(rows)).properties(
+    chart = alt.layer(front, points, *words, data=data(rows)).properties(
         width=270 if len(names) > 1 else 440, height=190
     )
     chart = chart.facet(
@@ -358,7 +367,7 @@ def cost(table: Row, card: str) -> Figure | None:
         f"cost-{table['name']}",
         f"Quality against cost: {table['name']}",
         _cheapest(rows, lead, better),
-        compiled(chart),
+        data.compiled(chart),
         sheet,
         wide=True,
     )
@@ -400,6 +409,7 @@ def timings(found: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure
     """Each unit's seconds with a against those with b; under the line a is faster."""
     import altair as alt
 
+    data = Data()
     charts, records = [], []
     for t in (t for t in found if t["name"] in units):
         sides = units[t["name"]]
@@ -413,14 +423,14 @@ def timings(found: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure
         a, b = short(t["a"], card), short(t["b"], card)
         axis: dict[str, Any] = {"axis": alt.Axis(tickCount=4, format="~g"), "scale": scale}
         diagonal = (
-            alt.Chart(_data([{"a": e, "b": e} for e in ends]))
+            alt.Chart(data([{"a": e, "b": e} for e in ends]))
             .mark_line(color="currentColor", opacity=0.5, strokeDash=[4, 3], strokeWidth=1)
             .encode(
                 x=alt.X("b:Q", title=f"seconds with {b}", **axis), y=alt.Y("a:Q", title=f"seconds with {a}", **axis)
             )
         )
         dots = (
-            alt.Chart(_data(rows))
+            alt.Chart(data(rows))
             .mark_point(filled=True, size=45, color=_var("--c1"), opacity=0.85)
             .encode(
                 x=alt.X("b:Q", **axis),
@@ -446,7 +456,7 @@ def timings(found: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure
         "timings",
         "Paired timings, query by query",
         takeaway,
-        compiled(alt.concat(*charts, columns=2)),
+        data.compiled(alt.concat(*charts, columns=2)),
         sheet,
         wide=len(charts) > 1,
     )
@@ -476,6 +486,7 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
         sort=arms,
         scale=alt.Scale(domain=arms, range=[[[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]][i % 4] for i in range(len(arms))]),
     )
+    data = Data()
     charts = []
     for name in names:
         rows = [
@@ -485,7 +496,7 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
             for s, v in line["points"]
         ]
         charts.append(
-            alt.Chart(_data(rows))
+            alt.Chart(data(rows))
             .mark_line(strokeWidth=1.4, opacity=0.85)
             .encode(
                 x=alt.X("step:Q", title="step"),
@@ -532,7 +543,7 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
         "curves",
         "Training curves",
         _ends(records),
-        compiled(alt.concat(*charts, columns=2)),
+        data.compiled(alt.concat(*charts, columns=2)),
         sheet,
         wide=len(names) > 1,
     )

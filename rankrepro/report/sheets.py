@@ -19,7 +19,6 @@ from rankrepro.report import text
 from rankrepro.report.text import NONE, count, interval, latex, markdown, number, seconds, short, size, slug
 
 CEILING = "ceiling of "
-FORMATS = ("csv", "md", "tex", "json")
 
 
 @dataclass(frozen=True)
@@ -373,16 +372,24 @@ def _compact(value: Any) -> str:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def write(sheet: Sheet, folder: Path) -> None:
-    """`folder/<slug>.{csv,md,tex,json}`."""
+def write_all(sheets: Iterable[Sheet], folder: Path) -> None:
+    """`folder/<slug>.{csv,md,tex,json}` of each sheet, and nothing else: what an earlier page had goes."""
     folder.mkdir(parents=True, exist_ok=True)
-    for ending, content in (
-        ("csv", to_csv(sheet)),
-        ("md", to_markdown(sheet)),
-        ("tex", to_latex(sheet)),
-        ("json", json.dumps(sheet.records, indent=1, ensure_ascii=False) + "\n"),
-    ):
-        (folder / f"{sheet.slug}.{ending}").write_text(content, encoding="utf-8")
+    files = {
+        f"{sheet.slug}.{ending}": content
+        for sheet in sheets
+        for ending, content in (
+            ("csv", to_csv(sheet)),
+            ("md", to_markdown(sheet)),
+            ("tex", to_latex(sheet)),
+            ("json", json.dumps(sheet.records, indent=1, ensure_ascii=False) + "\n"),
+        )
+    }
+    for file in folder.iterdir():
+        if file.name not in files:
+            file.unlink()
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 def to_csv(sheet: Sheet) -> str:

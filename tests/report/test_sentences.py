@@ -13,7 +13,8 @@ from rankrepro.report import sentences
 
 CLAIM: dict[str, Any] = {
     "id": "x", "kind": "superiority", "role": "claim", "sentence": "s", "restated": None, "measure": "nDCG@10",
-    "expr": "m(full) - m(baselines.bm25)", "combine": "macro", "verdict": "reproduced", "note": None, "benchmark": "macro",
+    "expr": "m(full) - m(baselines.bm25)", "combine": "macro", "verdict": "reproduced", "note": None,
+    "benchmark": "macro",
     "effect": 0.056, "ci": [0.019, 0.093], "n": 320, "clusters": 230, "seeds": 1, "min_effect": 0.01, "margin": None,
     "bound": None, "needed_n": None, "detectable": 0.03, "guard": None, "where": None,
     "per_benchmark": [{"benchmark": b} for b in ("a", "b", "c", "d")],

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_headings_are_in_order(site: Path) -> None:
     for file in pages(site):
         ranks = Page(file).headings
         assert ranks[0] == 1 and ranks.count(1) == 1
-        assert all(b <= a + 1 for a, b in zip(ranks, ranks[1:], strict=False)), f"{file}: {ranks}"
+        assert all(b <= a + 1 for a, b in pairwise(ranks)), f"{file}: {ranks}"
 
 
 def test_texts_of_documents_are_text(site: Path) -> None:
@@ -140,7 +141,6 @@ def test_units_are_packed_to_the_same_bytes(site: Path, tmp_path: Path) -> None:
 
 def test_stale_and_not_run_are_marked(site: Path) -> None:
     source = (site / "index.html").read_text()
-    states = dict(re.findall(r'data-state="(\w+)".*?href="(\w+)/index.html', source, flags=re.S))
     states = {
         key: state for state, key in re.findall(r'data-state="(\w+)".*?href="(\w+)/index.html"', source, flags=re.S)
     }
