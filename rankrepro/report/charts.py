@@ -323,17 +323,10 @@ def cost(table: Row, card: str) -> Figure | None:
         ],
     )
     words = [
-        base.transform_filter(f"datum.label && datum.side == '{side}'")
-        .mark_text(
-            align="right" if side == "left" else "left",
-            dx=-8 if side == "left" else 8,
-            dy=dy,
-            fontSize=10.5,
-            color="currentColor",
-            limit=140,
+        base.mark_text(align=align, dx=dx, dy=-7, fontSize=10.5, color="currentColor", limit=140).encode(
+            text=f"{side}:N"
         )
-        .encode(text="label:N")
-        for side, dy in (("left", -7), ("right", -7))
+        for side, align, dx in (("left", "right", -8), ("right", "left", 8))
     ]
     chart = alt.layer(front, points, *words, data=data(rows)).properties(
         width=270 if len(names) > 1 else 440, height=190
@@ -380,8 +373,8 @@ def _place_labels(rows: list[dict[str, Any]]) -> None:
         logs = [math.log(r["seconds"]) for r in own]
         middle = (min(logs) + max(logs)) / 2
         for r, x in zip(own, logs, strict=True):
-            r["side"] = "left" if x > middle else "right"
-            r["label"] = r["arm"].removeprefix("baselines.") if r["front"] else ""
+            label = r["arm"].removeprefix("baselines.") if r["front"] else ""
+            r |= {"left": label if x > middle else "", "right": "" if x > middle else label}
 
 
 def _cheapest(rows: Sequence[Row], lead: str, better: int) -> str:
