@@ -124,6 +124,7 @@ class _Maker:
                     "measures": list(spec["measures"]),
                     "baseline": baseline,
                     "where": None,
+                    "units_of": None,
                     "rows": rows,
                 }
             )

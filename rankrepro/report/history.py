@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from rankrepro.cards import ROOT, Card
-from rankrepro.judge.results import REGISTERED, git, registration
+from rankrepro.judge.registration import REGISTERED, git, registration
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

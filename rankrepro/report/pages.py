@@ -198,7 +198,7 @@ def tokens(paper: Paper) -> float:
 
 def totals(papers: Iterable[Paper]) -> dict[str, float]:
     """Sums over stored results; one that several papers use counts once. wall_s: seconds in which any of them ran."""
-    from rankrepro.judge.results import union
+    from rankrepro.judge.costs import union
 
     cells = {c["digest"]: c for p in papers for c in p.cells}.values()
     names = ("cpu_s", "input_tokens", "generated_tokens", "forward_passes")

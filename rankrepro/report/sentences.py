@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rankrepro.errors import RankReproError
-from rankrepro.judge import claims as claim_language
-from rankrepro.judge import measures
+from rankrepro.judge import expressions, measures
 from rankrepro.report.text import interval, listed, number, p_value, plural, seconds, short
 
 Claim = Mapping[str, Any]
@@ -154,7 +153,7 @@ def difference(claim: Claim, card: str) -> tuple[str, str] | None:
     if not claim["expr"]:
         return None
     try:
-        pair = claim_language.parse(claim["expr"], card, claim["measure"] or "").difference
+        pair = expressions.parse(claim["expr"], card, claim["measure"] or "").difference
     except RankReproError:
         return None
     if pair is None or pair[0].measure != pair[1].measure:

@@ -157,6 +157,8 @@ def _caption(table: Mapping[str, Any], shown: str, card: str) -> str:
         parts.append("Ceiling: the same documents in the best order.")
     if table["where"]:
         parts.append(f"Only units tagged {table['where']}.")
+    if table["units_of"]:
+        parts.append(f"Only units that {short(table['units_of'], card)} answered.")
     return " ".join(parts)
 
 
