@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rankrepro.report import sheets
 from rankrepro.report.sheets import CEILING, Cell, Sheet
@@ -41,6 +41,7 @@ CONFIG = {
     "background": None,
     "font": FONT,
     "view": {"stroke": None},
+    "axisY": {"labelFlush": True},  # so that panels side by side stand on one line
     "axis": {
         "labelColor": "currentColor",
         "titleColor": "currentColor",
@@ -322,11 +323,12 @@ def cost(table: Row, card: str) -> Figure | None:
             alt.Tooltip("tokens:Q", format=",.0f", title="tokens in"),
         ],
     )
+    placed: list[tuple[str, Literal["left", "right"], int]] = [("left", "right", -8), ("right", "left", 8)]
     words = [
         base.mark_text(align=align, dx=dx, dy=-7, fontSize=10.5, color="currentColor", limit=140).encode(
             text=f"{side}:N"
         )
-        for side, align, dx in (("left", "right", -8), ("right", "left", 8))
+        for side, align, dx in placed
     ]
     chart = alt.layer(front, points, *words, data=data(rows)).properties(
         width=270 if len(names) > 1 else 440, height=190
@@ -581,11 +583,12 @@ def differences(values: Sequence[float], width: int = 600, height: int = 70) -> 
     keep = max(1, len(values) // 240)
 
     def path(part: list[tuple[int, float]]) -> str:
+        """Steps, one as wide as a unit; of many units every `keep`th."""
         if not part:
             return ""
-        points = [(i, v) for k, (i, v) in enumerate(part) if k % keep == 0 or k == len(part) - 1]
-        corners = " ".join(f"L{i * step:.1f} {middle - v / top * (middle - 2):.1f}" for i, v in points)
-        return f"M{part[0][0] * step:.1f} {middle:.1f} {corners} L{part[-1][0] * step + step:.1f} {middle:.1f}Z"
+        first, last = part[0][0], part[-1][0] + 1
+        steps = (f"V{middle - v / top * (middle - 2):.1f}H{min(i + keep, last) * step:.1f}" for i, v in part[::keep])
+        return f"M{first * step:.1f} {middle:.1f}{''.join(steps)}V{middle:.1f}Z"
 
     gains = [(i, v) for i, v in enumerate(values) if v > 0]
     losses = [(i, v) for i, v in enumerate(values) if v < 0]

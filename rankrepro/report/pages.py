@@ -273,18 +273,10 @@ def drawn(paper: Paper) -> list[charts.Figure]:
 
 
 def ours(paper: Paper) -> list[Mapping[str, Any] | None]:
-    """For each reported number, the row of ours that its card names (`ours: {arm, benchmark, measure}`)."""
+    """For each reported number, the row of ours that the card sets beside it (`ours: {arm, benchmark, measure}`)."""
     rows = {(r["arm"], r["benchmark"], r["measure"]): r for t in paper.page["tables"] for r in t["rows"]}
-    named = {_identity(r): r.get("ours") for r in paper.card.data.get("reported", [])}
-    found = []
-    for r in paper.page["reported"]:
-        name = named.get(_identity(r))
-        found.append(rows.get((qualify(paper.card, name["arm"]), name["benchmark"], name["measure"])) if name else None)
-    return found
-
-
-def _identity(reported: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(reported[k] for k in ("table", "row", "column"))
+    named = [r.get("ours") for r in paper.page["reported"]]
+    return [n and rows.get((qualify(paper.card, n["arm"]), n["benchmark"], n["measure"])) for n in named]
 
 
 def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:

@@ -100,7 +100,7 @@ def test_latex_is_well_formed(key: str) -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     made = [s for key in ("icr", "anyloss", "baselines", "lost") for s in all_sheets(key)] + [hostile()]
     body = "\n\\clearpage\n".join(sheets.to_latex(s) for s in made)
-    preamble = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{preamble}\n{body}\n\\end{{document}}\n", encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
