@@ -323,12 +323,12 @@ def cost(table: Row, card: str) -> Figure | None:
             alt.Tooltip("tokens:Q", format=",.0f", title="tokens in"),
         ],
     )
-    placed: list[tuple[str, Literal["left", "right"], int]] = [("left", "right", -8), ("right", "left", 8)]
+    sides: list[tuple[str, Literal["left", "right"], int]] = [("left", "right", -8), ("right", "left", 8)]
     words = [
         base.mark_text(align=align, dx=dx, dy=-7, fontSize=10.5, color="currentColor", limit=140).encode(
             text=f"{side}:N"
         )
-        for side, align, dx in placed
+        for side, align, dx in sides
     ]
     chart = alt.layer(front, points, *words, data=data(rows)).properties(
         width=270 if len(names) > 1 else 440, height=190

@@ -23,8 +23,7 @@ def test_38_papers(tmp_path: Path) -> None:
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     sizes = {f.parent.name: f.stat().st_size for f in (tmp_path / "reports").rglob("index.html")}
     largest = max(sizes, key=lambda k: sizes[k])
-    said = f"{len(sizes)} pages in {wall:.1f} s ({cpu:.1f} s of CPU time)"
-    print(f"{said}; largest {largest}: {sizes[largest] / 1e6:.2f} MB")
+    print(f"{len(sizes)} pages in {wall:.1f} s ({cpu:.1f} s CPU); largest {largest}: {sizes[largest] / 1e6:.2f} MB")
     assert len(sizes) == len(cards) + 1
     assert sizes[largest] < BYTES
     assert cpu < SECONDS  # one process: on a machine of its own this is the wall time; tests may share one
