@@ -151,7 +151,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     sides = [_side(c) for c in shown]
     takeaway = (
         f"{plural(len(shown), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
-        f"(the short upright line), {sides.count(-1)} on the other side, {sides.count(0)} with one that holds it."
+        f"(upright line; the faint one is the smallest effect that counts), {sides.count(-1)} on the other side, {sides.count(0)} with one that holds it."
     )
     lines = [
         [
@@ -236,7 +236,10 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
     point = base.mark_point(filled=True, size=85, opacity=1).encode(
         x="effect:Q", color=color, shape=shape, tooltip=tooltip
     )
-    return alt.layer(null, rule, point).properties(width=WIDTH, height=alt.Step(24))
+    counts = [{"claim": r["claim"], "at": at} for r, c in zip(rows, claims, strict=True) for at in _targets(c)]
+    target = alt.Chart(data(counts)).mark_tick(color="currentColor", thickness=1, opacity=0.35, height=10)
+    target = target.encode(y=y, x=alt.X("at:Q", scale=scale))
+    return alt.layer(null, target, rule, point).properties(width=WIDTH, height=alt.Step(24))
 
 
 def _null(c: Row) -> float:
@@ -244,6 +247,13 @@ def _null(c: Row) -> float:
     if c["kind"] in ("ratio", "share"):
         return float(c["bound"])
     return -float(c["margin"]) if c["kind"] == "noninferiority" else 0.0
+
+
+def _targets(c: Row) -> list[float]:
+    """What an effect has to reach: the smallest that counts; of an equivalence both margins."""
+    if c["kind"] == "equivalence":
+        return [-float(c["margin"]), float(c["margin"])]
+    return [_null(c) + float(c["min_effect"])] if c["min_effect"] is not None else []
 
 
 def _side(c: Row) -> int:
@@ -302,7 +312,7 @@ def cost(table: Row, card: str) -> Figure | None:
             scale=alt.Scale(type="log"),
             axis=alt.Axis(tickCount=4, format="~g"),
         ),
-        y=alt.Y("value:Q", title=lead, scale=alt.Scale(zero=False, padding=24)),
+        y=alt.Y("value:Q", title=lead, scale=alt.Scale(zero=False, nice=False, padding=24)),
     )
     front = base.transform_filter("datum.front").mark_line(
         interpolate="step-after", strokeDash=[3, 3], opacity=0.6, color="currentColor", strokeWidth=1
