@@ -151,7 +151,8 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     sides = [_side(c) for c in shown]
     takeaway = (
         f"{plural(len(shown), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
-        f"(upright line; the faint one is the smallest effect that counts), {sides.count(-1)} on the other side, {sides.count(0)} with one that holds it."
+        f"(upright line; faint: the smallest effect that counts), {sides.count(-1)} on the other side, "
+        f"{sides.count(0)} with one that holds it."
     )
     lines = [
         [
@@ -379,14 +380,28 @@ def cost(table: Row, card: str) -> Figure | None:
 
 
 def _place_labels(rows: list[dict[str, Any]]) -> None:
-    """Name the arms of the front, inwards: left of the points that lie in the right half of their panel."""
+    """Name the arms of the front left or right of their point, inwards first, where no other name stands already."""
     for name in {r["benchmark"] for r in rows}:
         own = [r for r in rows if r["benchmark"] == name]
-        logs = [math.log(r["seconds"]) for r in own]
-        middle = (min(logs) + max(logs)) / 2
-        for r, x in zip(own, logs, strict=True):
-            label = r["arm"].removeprefix("baselines.") if r["front"] else ""
-            r |= {"left": label if x > middle else "", "right": "" if x > middle else label}
+        xs, ys = _unit([math.log(r["seconds"]) for r in own]), _unit([r["value"] for r in own])
+        taken: list[tuple[float, float, float]] = []  # from, to, height: in shares of the panel
+        for r, x, y in sorted(zip(own, xs, ys, strict=True), key=lambda found: -found[2]):
+            r |= {"left": "", "right": ""}
+            label = r["arm"].removeprefix("baselines.")
+            width = 0.02 * len(label) + 0.05
+            for side in ("left", "right") if x > 0.5 else ("right", "left"):
+                low, high = (x - width, x) if side == "left" else (x, x + width)
+                free = all(high < a or b < low or abs(y - h) > 0.08 for a, b, h in taken)
+                if r["front"] and free:
+                    taken.append((low, high, y))
+                    r[side] = label
+                    break
+
+
+def _unit(values: Sequence[float]) -> list[float]:
+    """Values as shares of their range."""
+    low, high = min(values), max(values)
+    return [(v - low) / (high - low or 1.0) for v in values]
 
 
 def _cheapest(rows: Sequence[Row], lead: str, better: int) -> str:
