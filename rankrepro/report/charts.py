@@ -41,6 +41,7 @@ CONFIG = {
     "background": None,
     "font": FONT,
     "view": {"stroke": None},
+    "axisY": {"labelFlush": True},  # so that panels side by side stand on one line
     "axis": {
         "labelColor": "currentColor",
         "titleColor": "currentColor",
@@ -150,7 +151,8 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     sides = [_side(c) for c in shown]
     takeaway = (
         f"{plural(len(shown), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
-        f"(the short upright line), {sides.count(-1)} on the other side, {sides.count(0)} with one that holds it."
+        f"(upright line; faint: the smallest effect that counts), {sides.count(-1)} on the other side, "
+        f"{sides.count(0)} with one that holds it."
     )
     lines = [
         [
@@ -235,7 +237,10 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
     point = base.mark_point(filled=True, size=85, opacity=1).encode(
         x="effect:Q", color=color, shape=shape, tooltip=tooltip
     )
-    return alt.layer(null, rule, point).properties(width=WIDTH, height=alt.Step(24))
+    counts = [{"claim": r["claim"], "at": at} for r, c in zip(rows, claims, strict=True) for at in _targets(c)]
+    target = alt.Chart(data(counts)).mark_tick(color="currentColor", thickness=1, opacity=0.35, height=10)
+    target = target.encode(y=y, x=alt.X("at:Q", scale=scale))
+    return alt.layer(null, target, rule, point).properties(width=WIDTH, height=alt.Step(24))
 
 
 def _null(c: Row) -> float:
@@ -243,6 +248,13 @@ def _null(c: Row) -> float:
     if c["kind"] in ("ratio", "share"):
         return float(c["bound"])
     return -float(c["margin"]) if c["kind"] == "noninferiority" else 0.0
+
+
+def _targets(c: Row) -> list[float]:
+    """What an effect has to reach: the smallest that counts; of an equivalence both margins."""
+    if c["kind"] == "equivalence":
+        return [-float(c["margin"]), float(c["margin"])]
+    return [_null(c) + float(c["min_effect"])] if c["min_effect"] is not None else []
 
 
 def _side(c: Row) -> int:
@@ -301,7 +313,7 @@ def cost(table: Row, card: str) -> Figure | None:
             scale=alt.Scale(type="log"),
             axis=alt.Axis(tickCount=4, format="~g"),
         ),
-        y=alt.Y("value:Q", title=lead, scale=alt.Scale(zero=False, padding=24)),
+        y=alt.Y("value:Q", title=lead, scale=alt.Scale(zero=False, nice=False, padding=24)),
     )
     front = base.transform_filter("datum.front").mark_line(
         interpolate="step-after", strokeDash=[3, 3], opacity=0.6, color="currentColor", strokeWidth=1
@@ -368,14 +380,28 @@ def cost(table: Row, card: str) -> Figure | None:
 
 
 def _place_labels(rows: list[dict[str, Any]]) -> None:
-    """Name the arms of the front, inwards: left of the points that lie in the right half of their panel."""
+    """Name the arms of the front left or right of their point, inwards first, where no other name stands already."""
     for name in {r["benchmark"] for r in rows}:
         own = [r for r in rows if r["benchmark"] == name]
-        logs = [math.log(r["seconds"]) for r in own]
-        middle = (min(logs) + max(logs)) / 2
-        for r, x in zip(own, logs, strict=True):
-            label = r["arm"].removeprefix("baselines.") if r["front"] else ""
-            r |= {"left": label if x > middle else "", "right": "" if x > middle else label}
+        xs, ys = _unit([math.log(r["seconds"]) for r in own]), _unit([r["value"] for r in own])
+        taken: list[tuple[float, float, float]] = []  # from, to, height: in shares of the panel
+        for r, x, y in sorted(zip(own, xs, ys, strict=True), key=lambda found: -found[2]):
+            r |= {"left": "", "right": ""}
+            label = r["arm"].removeprefix("baselines.")
+            width = 0.02 * len(label) + 0.05
+            for side in ("left", "right") if x > 0.5 else ("right", "left"):
+                low, high = (x - width, x) if side == "left" else (x, x + width)
+                free = all(high < a or b < low or abs(y - h) > 0.08 for a, b, h in taken)
+                if r["front"] and free:
+                    taken.append((low, high, y))
+                    r[side] = label
+                    break
+
+
+def _unit(values: Sequence[float]) -> list[float]:
+    """Values as shares of their range."""
+    low, high = min(values), max(values)
+    return [(v - low) / (high - low or 1.0) for v in values]
 
 
 def _cheapest(rows: Sequence[Row], lead: str, better: int) -> str:
@@ -582,11 +608,12 @@ def differences(values: Sequence[float], width: int = 600, height: int = 70) -> 
     keep = max(1, len(values) // 240)
 
     def path(part: list[tuple[int, float]]) -> str:
+        """Steps, one as wide as a unit; of many units every `keep`th."""
         if not part:
             return ""
-        points = [(i, v) for k, (i, v) in enumerate(part) if k % keep == 0 or k == len(part) - 1]
-        corners = " ".join(f"L{i * step:.1f} {middle - v / top * (middle - 2):.1f}" for i, v in points)
-        return f"M{part[0][0] * step:.1f} {middle:.1f} {corners} L{part[-1][0] * step + step:.1f} {middle:.1f}Z"
+        first, last = part[0][0], part[-1][0] + 1
+        steps = (f"V{middle - v / top * (middle - 2):.1f}H{min(i + keep, last) * step:.1f}" for i, v in part[::keep])
+        return f"M{first * step:.1f} {middle:.1f}{''.join(steps)}V{middle:.1f}Z"
 
     gains = [(i, v) for i, v in enumerate(values) if v > 0]
     losses = [(i, v) for i, v in enumerate(values) if v < 0]

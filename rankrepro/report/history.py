@@ -89,7 +89,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], scale: str) 
     words += [f"{part} changed" for part in REGISTERED if part == "split" and before.get(part) != now.get(part)]
     for part in ("benchmarks", "scales", "models"):
         if (before.get(part) or {}).get(scale) != (now.get(part) or {}).get(scale):
-            words.append(f"{part} of scale {scale} changed")
+            words.append(f"{'settings' if part == 'scales' else part} of scale {scale} changed")
     return words
 
 

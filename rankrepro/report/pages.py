@@ -110,6 +110,7 @@ def environment() -> Any:
         "size": text.size,
         "cell": text.markdown,
         "prose": prose,
+        "inline": inline,
         "slug": text.slug,
         "breakable": breakable,
         "listed": text.listed,
@@ -148,23 +149,26 @@ def breakable(name: str) -> Any:
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._/])", name))
 
 
-def prose(words: str) -> Any:
-    """Paragraphs, lists (`- item`) and `code` of a card's text, everything else escaped."""
+def inline(words: str) -> Any:
+    """One line of a card's text: `code` marked up, everything else escaped."""
     from markupsafe import Markup, escape
 
-    def line(s: str) -> Markup:
-        parts = re.split(r"`([^`]+)`", " ".join(s.split()))
-        return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+    parts = re.split(r"`([^`]+)`", " ".join(words.split()))
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+def prose(words: str) -> Any:
+    """Paragraphs and lists (`- item`) of a card's text."""
+    from markupsafe import Markup
 
     blocks = []
     for block in re.split(r"\n\s*\n", words.strip()):
         lead, *items = re.split(r"(?:^|\n)\s*- ", block)
         if lead.strip():
-            blocks.append(Markup("<p>{}</p>").format(line(lead)))
+            blocks.append(Markup("<p>{}</p>").format(inline(lead)))
         if items:
-            blocks.append(
-                Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line(i)) for i in items))
-            )
+            listed = Markup("").join(Markup("<li>{}</li>").format(inline(i)) for i in items)
+            blocks.append(Markup("<ul>{}</ul>").format(listed))
     return Markup("\n").join(blocks)
 
 
@@ -180,7 +184,7 @@ def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
         "verdicts": {v: verdicts[v] for v in MARKS if verdicts[v]},
         "totals": totals(papers),
         "placebos": Counter(c["verdict"] for p in papers for c in p.claims if c["role"] == "placebo"),
-        "worst": max((p for p in papers if p.results), key=lambda p: cpu(p), default=None),
+        "example": next((p.key for p in papers if p.results), "baselines"),
         "cpu": cpu,
         "tokens": tokens,
         "n_papers": sum(p.card.family != "controls" for p in papers),
@@ -273,18 +277,10 @@ def drawn(paper: Paper) -> list[charts.Figure]:
 
 
 def ours(paper: Paper) -> list[Mapping[str, Any] | None]:
-    """For each reported number, the row of ours that its card names (`ours: {arm, benchmark, measure}`)."""
+    """For each reported number, the row of ours that the card sets beside it (`ours: {arm, benchmark, measure}`)."""
     rows = {(r["arm"], r["benchmark"], r["measure"]): r for t in paper.page["tables"] for r in t["rows"]}
-    named = {_identity(r): r.get("ours") for r in paper.card.data.get("reported", [])}
-    found = []
-    for r in paper.page["reported"]:
-        name = named.get(_identity(r))
-        found.append(rows.get((qualify(paper.card, name["arm"]), name["benchmark"], name["measure"])) if name else None)
-    return found
-
-
-def _identity(reported: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(reported[k] for k in ("table", "row", "column"))
+    named = [r.get("ours") for r in paper.page["reported"]]
+    return [n and rows.get((qualify(paper.card, n["arm"]), n["benchmark"], n["measure"])) for n in named]
 
 
 def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:

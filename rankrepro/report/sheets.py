@@ -428,7 +428,7 @@ def to_markdown(sheet: Sheet) -> str:
 
 
 def to_latex(sheet: Sheet) -> str:
-    """A table environment; needs booktabs, and T1 for accents and quotes."""
+    """A table environment; of packages it needs booktabs alone."""
 
     def cell(c: Cell) -> str:
         value = rf"\textbf{{{latex(c.value)}}}" if c.best else latex(c.value)
@@ -439,7 +439,7 @@ def to_latex(sheet: Sheet) -> str:
     lines = [" & ".join(cell(c) for c in line) + r" \\" for line in sheet.lines]
     return "\n".join(
         [
-            r"% \usepackage[T1]{fontenc} \usepackage{booktabs}",
+            r"% \usepackage{booktabs}",
             r"\begin{table}[t]",
             r"\centering\small",
             rf"\caption{{{latex(sheet.title)}. {latex(sheet.caption)}}}",

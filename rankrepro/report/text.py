@@ -83,7 +83,7 @@ def slug(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "—": "---", "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$",
+    "|": r"\textbar{}", '"': "''", "–": "--", "—": "---", "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$",
     "±": r"$\pm$", "×": r"$\times$", "’": "'", "‘": "`", "“": "``", "”": "''", "…": r"\ldots{}", "\n": " ",
     "\u00a0": "~",
 }  # fmt: skip
@@ -94,8 +94,14 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(c) or _latex_character(c) for c in text)
 
 
+_ACCENTS = set(
+    "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
+)  # all fonts of LaTeX have them
+
+
 def _latex_character(c: str) -> str:
-    if " " <= c <= "~" or ("\u00c0" <= c <= "\u017e" and c.isalpha()):
+    letter, *accents = list(unicodedata.normalize("NFD", c))
+    if " " <= letter <= "~" and len(accents) <= 1 and set(accents) <= _ACCENTS:
         return c
     return "" if unicodedata.category(c) in ("Cc", "Cf") else rf"\texttt{{U+{ord(c):04X}}}"
 

@@ -248,6 +248,9 @@ def test_colours_follow_the_system_the_choice_and_paper(visit: Any) -> None:
     page = visit("icr/index.html", color_scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(background)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    page.emulate_media(media="screen", color_scheme="dark")
     page.locator("[data-theme-toggle]").click()
     light = page.evaluate(background)
     assert dark != light

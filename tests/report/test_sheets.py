@@ -60,14 +60,8 @@ def test_the_best_of_a_column_is_no_ceiling() -> None:
         for a, m, v in (("x.one", "RR", 0.4), ("x.two", "RR", 0.5), ("ceiling of x.one", "RR", 0.9),
                         ("x.one", "Perplexity", 20.0), ("x.two", "Perplexity", 25.0))
     ]  # fmt: skip
-    table = {
-        "name": "t",
-        "measures": ["RR", "Perplexity"],
-        "baseline": None,
-        "where": None,
-        "units_of": None,
-        "rows": rows,
-    }
+    table = {"name": "t", "measures": ["RR", "Perplexity"], "baseline": None, "where": None, "units_of": None}
+    table["rows"] = rows
     lines = {line[0].value: line for line in sheets.of_table(table, "x")[0].lines}
     assert [lines[a][1].best for a in ("one", "two", "ceiling of one")] == [False, True, False]
     assert [lines[a][2].best for a in ("one", "two")] == [True, False]  # a perplexity is better low
@@ -107,7 +101,7 @@ def test_latex_is_well_formed(key: str) -> None:
 def test_latex_compiles(tmp_path: Path) -> None:
     made = [s for key in ("icr", "anyloss", "baselines", "lost") for s in all_sheets(key)] + [hostile()]
     body = "\n\\clearpage\n".join(sheets.to_latex(s) for s in made)
-    preamble = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{preamble}\n{body}\n\\end{{document}}\n", encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
