@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rankrepro.cards import validate
 from rankrepro.errors import StoreError
 from rankrepro.store import Store, digest_of
 from rankrepro.tracking.names import cut_tag, metric_name, params
@@ -64,7 +63,6 @@ class Judged:
         self.store = Store(results / "store")
         self.file = self.folder / "results.json"
         self.data = self._read("results")
-        validate(self.data, "results", str(self.file))
         self.scale: str = self.data["scale"]
         self.paper: Mapping[str, Any] = self.data["papers"][key]
 
@@ -76,13 +74,19 @@ class Judged:
 
     def _read(self, name: str) -> Any:
         file = self.folder / f"{name}.json"
+        from rankrepro.judge.results import SCHEMA
+
         try:
-            return json.loads(file.read_text())
-        except (FileNotFoundError, ValueError) as error:
+            data = json.loads(file.read_text())
+            problem = "" if data["schema"] == SCHEMA else "of another version"
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            data, problem = None, f"missing or damaged ({type(error).__name__})"
+        if problem:
             raise StoreError(
-                f"{file} is missing or damaged ({type(error).__name__}); delete it and run the same command again: "
-                "the paper is judged anew, nothing is recomputed"
-            ) from error
+                f"{file} is {problem}; delete it and run the same command again: the paper is judged anew, nothing is "
+                "recomputed"
+            )
+        return data
 
     @cached_property
     def units(self) -> dict[tuple[str, str, str], Mapping[str, Sequence[Any]]]:
@@ -172,8 +176,9 @@ class Judged:
         which = (cell["name"], cell["benchmark"], cell["seed"])
         for curve in self.paper["curves"]:
             if (curve["cell"], curve["benchmark"], curve["seed"]) == which:
-                for name, points in curve["series"].items():
-                    yield from ((metric_name(f"training/{name}"), v, step) for step, v in points if v is not None)
+                for series, points in curve["series"].items():
+                    name = metric_name(f"training/{series}")
+                    yield from ((name, value, step) for step, value in points if value is not None)
 
     def _timing(self, cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
         name = cell["name"].split(".", 1)[1]
