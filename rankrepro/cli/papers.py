@@ -40,7 +40,7 @@ def papers(
         [(r["family"], r["key"], r["year"], r["claims"], _summary(r), r["title"]) for r in rows],
     )
     ran = sum(r["status"] != "not run" for r in rows)
-    print(f"\n{len(rows)} papers, {sum(r['claims'] for r in rows)} claims, {ran} papers run at {scale}")
+    print(f"\npapers: {len(rows)}, claims: {sum(r['claims'] for r in rows)}, papers run at {scale}: {ran}")
 
 
 def _rows(cards: Mapping[str, Card], scale: str, reports: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -56,7 +57,6 @@ def size(octets: int) -> str:
 
 def paragraph(text: str, indent: str = "") -> None:
     """Print a text wrapped; blank lines and list items (`- `) begin anew."""
-    import re
     import textwrap
 
     for i, block in enumerate(re.split(r"\n(?=- )|\n\s*\n", text.strip())):
@@ -86,7 +86,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = "
 
 
 def _is_number(text: str) -> bool:
-    return text == NONE or text.startswith(tuple("-+.0123456789<"))
+    """A number, perhaps signed and with one short unit; or none where one could stand."""
+    return text == NONE or re.fullmatch(r"[-+<]? ?\d[\d.,]*( ?[a-zA-Z%]{1,3})?", text) is not None
 
 
 def _rich(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool], indent: int) -> None:
