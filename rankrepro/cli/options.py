@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rankrepro.cards import ROOT, Card
-from rankrepro.errors import ConfigError, RankReproError, UnknownName
+from rankrepro.errors import ConfigError, UnknownName
 
 SCHEMA = 2  # version of results.json (workflow/schemas/results.schema.json)
 
@@ -55,22 +55,3 @@ def judged(key: str, scale: str, reports: Path) -> dict[str, Any] | None:
             "it anew from what the store has"
         )
     return data
-
-
-def stale(cards: Mapping[str, Card], scale: str, digests: Mapping[str, list[str]]) -> set[str]:
-    """Of the papers with a report (key -> digests it was made from) those that the code as it stands did not make."""
-    from rankrepro.plan import make_plan
-
-    def now(keys: list[str]) -> Mapping[str, list[str]]:
-        return make_plan(cards, scale, keys).paper_nodes
-
-    try:
-        current = dict(now(list(digests)))
-    except RankReproError:  # one of them cannot be planned any more: ask one by one
-        current = {}
-        for key in digests:
-            try:
-                current |= now([key])
-            except RankReproError:
-                continue
-    return {key for key, then in digests.items() if set(current.get(key, [])) != set(then)}

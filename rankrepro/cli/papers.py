@@ -13,6 +13,7 @@ from rankrepro.cards import Card, load_cards
 from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, Json, Reports, Scale
 from rankrepro.errors import UnknownName
+from rankrepro.plan import stale
 
 
 def papers(
@@ -46,7 +47,7 @@ def papers(
 def _rows(cards: Mapping[str, Card], scale: str, reports: Path) -> list[dict[str, Any]]:
     files = {k: f for k in cards if (f := reports / scale / k / "results.json").exists()}
     found = {k: options.read_results(f) for k, f in files.items()}
-    old = options.stale(cards, scale, {k: data["digests"] for k, data in found.items()})
+    old = stale(cards, scale, {k: data["digests"] for k, data in found.items()})
     rows = []
     for card in sorted(cards.values(), key=lambda c: (c.family, c.year, c.key)):
         data = found.get(card.key)
@@ -129,8 +130,8 @@ def _arms(cards: Mapping[str, Card], card: Card) -> None:
 
 def _claims(card: Card, scale: str, data: Mapping[str, Any] | None, cards: Mapping[str, Card]) -> None:
     state = "" if data else ": not run" if card.implemented else ": not run (no method yet)"
-    if data and options.stale(cards, scale, {card.key: data["digests"]}):
-        state = ": stale, the code has moved on since this report was made"
+    if data and (why := stale(cards, scale, {card.key: data["digests"]})):
+        state = f": stale, {why[card.key]}"
     text.heading(f"claims at {scale}{state}")
     judged = {c["id"]: c for c in data["papers"][card.key]["claims"]} if data else {}
     rows = []

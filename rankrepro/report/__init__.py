@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro.cards import ROOT, Card, load_cards
-from rankrepro.errors import ConfigError, RankReproError
+from rankrepro.errors import ConfigError
+from rankrepro.plan import stale
 from rankrepro.report import charts, pages, sheets
 from rankrepro.report.pages import Paper
 
@@ -55,8 +56,9 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
     cards = cards or load_cards()
     reports.mkdir(parents=True, exist_ok=True)
     papers = [load(card, reports / key, scale) for key, card in cards.items()]
+    why = stale(cards, scale, {p.key: p.results["digests"] for p in papers if p.results})
     for paper in papers:
-        paper.stale = stale(cards, scale, paper.key, paper.results["digests"]) if paper.results else ""
+        paper.stale = why.get(paper.key, "")
     env = pages.environment()
     for paper in papers:
         folder = reports / paper.key
@@ -109,29 +111,15 @@ def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
     return {"benchmarks": names, "lines": lines}
 
 
-def stale(cards: Mapping[str, Card], scale: str, key: str, digests: list[str]) -> str:
-    """Why results of a paper are not those the code as it stands would make; empty where they are."""
-    from rankrepro.plan import make_plan
-
-    try:
-        now = set(make_plan(cards, scale, [key]).paper_nodes[key])
-    except RankReproError as error:
-        return str(error)
-    new, gone = len(now - set(digests)), len(set(digests) - now)
-    if new:
-        return f"{new} of {len(now)} results would be computed anew"
-    return f"{gone} of {len(digests)} results are no longer part of it" if gone else ""
-
-
 def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
     """One line for each published report that the code as it stands did not make, and for each placebo that passed."""
     found = []
-    for file in sorted(published.glob("*/results.json")):
-        key, results = file.parent.name, json.loads(file.read_text())
-        if why := stale(cards, "desk", key, results["digests"]):
-            found.append(
-                f"reports/desk/{key}: stale: {why}; run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
-            )
+    reports = {f.parent.name: json.loads(f.read_text()) for f in sorted(published.glob("*/results.json"))}
+    why = stale(cards, "desk", {key: results["digests"] for key, results in reports.items()})
+    for key, results in reports.items():
+        if key in why:
+            again = f"run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
+            found.append(f"reports/desk/{key}: stale: {why[key]}; {again}")
         for claim in results["papers"][key]["claims"]:
             if claim["verdict"] == "placebo passed":
                 found.append(

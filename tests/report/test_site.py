@@ -16,7 +16,6 @@ from synthetic import build_site
 from rankrepro import report
 from rankrepro.cards import load_cards
 from rankrepro.errors import ConfigError
-from rankrepro.plan import make_plan
 from rankrepro.report.pages import prose
 
 CARDS = load_cards()
@@ -148,14 +147,6 @@ def test_stale_and_not_run_are_marked(site: Path) -> None:
     assert states["lost"] == "stale"
     assert states["first"] == "none"
     assert "The code has changed since" in (site / "lost" / "index.html").read_text()
-
-
-def test_what_makes_a_report_stale() -> None:
-    now = make_plan(CARDS, "desk", ["icr"]).paper_nodes["icr"]
-    assert report.stale(CARDS, "desk", "icr", now) == ""
-    assert report.stale(CARDS, "desk", "icr", now[1:]) == f"1 of {len(now)} results would be computed anew"
-    assert "no longer" in report.stale(CARDS, "desk", "icr", [*now, "f" * 64])
-    assert "no method" in report.stale(CARDS, "desk", "lost", now)
 
 
 def test_a_passed_placebo_and_a_stale_report_are_defects(site: Path, tmp_path: Path) -> None:
