@@ -60,8 +60,14 @@ def test_the_best_of_a_column_is_no_ceiling() -> None:
         for a, m, v in (("x.one", "RR", 0.4), ("x.two", "RR", 0.5), ("ceiling of x.one", "RR", 0.9),
                         ("x.one", "Perplexity", 20.0), ("x.two", "Perplexity", 25.0))
     ]  # fmt: skip
-    table = {"name": "t", "measures": ["RR", "Perplexity"], "baseline": None, "where": None, "units_of": None}
-    table["rows"] = rows
+    table = {
+        "name": "t",
+        "measures": ["RR", "Perplexity"],
+        "baseline": None,
+        "where": None,
+        "units_of": None,
+        "rows": rows,
+    }
     lines = {line[0].value: line for line in sheets.of_table(table, "x")[0].lines}
     assert [lines[a][1].best for a in ("one", "two", "ceiling of one")] == [False, True, False]
     assert [lines[a][2].best for a in ("one", "two")] == [True, False]  # a perplexity is better low
