@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rankrepro.cli import artifacts, benchmarks, check, evaluate, explain, internal, new, papers, plan
+from rankrepro.cli import artifacts, benchmarks, check, evaluate, explain, internal, new, papers, plan, site
 from rankrepro.errors import RankReproError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 for command in (
     papers.papers, papers.show, explain.explain, plan.plan, new.new, evaluate.evaluate, check.verify, check.clean,
+    site.report,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(benchmarks.app, name="benchmarks")
