@@ -237,10 +237,12 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
     point = base.mark_point(filled=True, size=85, opacity=1).encode(
         x="effect:Q", color=color, shape=shape, tooltip=tooltip
     )
+    layers = [null, rule, point]
     counts = [{"claim": r["claim"], "at": at} for r, c in zip(rows, claims, strict=True) for at in _targets(c)]
-    target = alt.Chart(data(counts)).mark_tick(color="currentColor", thickness=1, opacity=0.35, height=10)
-    target = target.encode(y=y, x=alt.X("at:Q", scale=scale))
-    return alt.layer(null, target, rule, point).properties(width=WIDTH, height=alt.Step(24))
+    if counts:
+        target = alt.Chart(data(counts)).mark_tick(color="currentColor", thickness=1, opacity=0.35, height=10)
+        layers.insert(1, target.encode(y=y, x=alt.X("at:Q", scale=scale)))
+    return alt.layer(*layers).properties(width=WIDTH, height=alt.Step(24))
 
 
 def _null(c: Row) -> float:
