@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -87,3 +88,15 @@ def test_every_command_of_the_table_exists() -> None:
     ).stdout
     listed = re.findall(r"^  (\w+)  ", text.split("Commands:")[1], re.MULTILINE)
     assert sorted(named) == sorted(listed)
+
+
+def test_the_verdicts_it_tells_are_the_published_ones() -> None:
+    lines = re.findall(
+        r"^\| \[(\w+)\]\(reports/desk/\w+/tables\.md\).*\| (.*) \|$", (ROOT / "README.md").read_text(), re.M
+    )
+    published = {f.parent.name for f in (ROOT / "reports" / "desk").glob("*/results.json")}
+    assert {key for key, _ in lines} == published
+    for key, told in lines:
+        page = json.loads((ROOT / "reports" / "desk" / key / "results.json").read_text())["papers"][key]
+        found = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]
+        assert told == ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found))
