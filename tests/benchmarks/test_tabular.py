@@ -164,7 +164,7 @@ def test_flipping_the_labels_of_a_test_fold_leaves_its_predictions(mini) -> None
     tested = task.train_labels[0] < 0
     flipped[1:, tested] = np.where(flipped[1:, tested] < 0, -1, 1 - flipped[1:, tested])
     other = tabular.Task(task.id, task.source, task.x, flipped)
-    before, after = (anyloss._task(t, "slp", params, 0) for t in (task, other))
+    before, after = (anyloss._task(t, "slp", params, 0, lambda step, **values: None) for t in (task, other))
     # the shuffled arm draws the permutations of all folds from one stream, the first fold's first
     assert all(np.array_equal(np.array(before[a])[tested], np.array(after[a])[tested]) for a in before)
     assert any(before[a] != after[a] for a in before)
