@@ -37,7 +37,7 @@ from rankrepro.benchmarks.views import CONDITIONS, FAR, Camera, Pose, View, over
 __all__ = ["build", "fingerprint", "read", "read_truth", "write"]
 
 EASY, HARD, JUNK = 2, 1, -1
-QUERY = {"radius": (0, 24), "turn": (0, 8), "condition": "day"}
+QUERY = {"radius": (0, 24), "turn": (0, 8)}
 
 
 class Shot(NamedTuple):
@@ -55,9 +55,9 @@ def build(
     """One benchmark.
 
     `params`: `wads` (sha256 of the level files), `levels` (split -> levels), `places` (split -> places a level),
-    `queries` (split -> queries a place), `views` (pictures a place: `radius` from it in map units, `turn` from its
-    heading in degrees, `condition`), `distractors` (levels without queries, and pictures of each), `grades` (least
-    overlap of easy, hard and junk; `turned`, the most degrees of easy).
+    `queries` (split -> the conditions of a place's queries), `views` (pictures a place: `radius` from it in map units,
+    `turn` from its heading in degrees, `condition`), `distractors` (levels without queries, and pictures of each),
+    `grades` (least overlap of easy, hard and junk; `turned`, the most degrees of easy).
     """
     check_wads(params["wads"])
     places = _Places(benchmark_id, params)
@@ -77,15 +77,18 @@ class _Places(World):
         shots: list[Shot] = []
         with Camera(wad_file(level), level, "day") as camera:
             for place, at in enumerate(_places(terrain, camera, p["places"][split], random)):
-                for i in range(p["queries"][split]):
-                    shots.append(self._shot(terrain, level, "q", f"{place} {i}", at, QUERY, random))
+                for i, condition in enumerate(p["queries"][split]):
+                    view = QUERY | {"condition": condition}
+                    shots.append(self._shot(terrain, level, "q", f"{place} {i}", at, view, random))
                 for i, view in enumerate(p["views"]):
                     shots.append(self._shot(terrain, level, "d", f"{place} {i}", at, view, random))
             seen = self._take(camera, shots)
         documents = [s for s in shots if s.kind == "d" and s.name in seen]
         self.corpus += [s.name for s in documents]
         for query in (s for s in shots if s.kind == "q" and s.name in seen):
-            grades = {d.name: self._grade(seen[query.name], seen[d.name], d.condition) for d in documents}
+            grades = {
+                d.name: self._grade(seen[query.name], seen[d.name], {query.condition, d.condition}) for d in documents
+            }
             if max(grades.values(), default=0) >= HARD:
                 self.ask(query.name, split, query.condition, {d: g for d, g in grades.items() if g})
 
@@ -131,10 +134,10 @@ class _Places(World):
                             self.keep(s.name, level, condition, view)
         return plain
 
-    def _grade(self, query: View, document: View, condition: str) -> int:
+    def _grade(self, query: View, document: View, conditions: set[str]) -> int:
         grades, shared = self.params["grades"], overlap(query, document)
         turned = turn(query.pose.angle, document.pose.angle)
-        if shared >= grades["easy"] and condition == "day" and turned <= grades["turned"]:
+        if shared >= grades["easy"] and conditions == {"day"} and turned <= grades["turned"]:
             return EASY
         if shared >= grades["hard"]:
             return HARD

@@ -65,7 +65,9 @@ class _Streets(World):
                 for frames in self._shoot(level, condition, "q", f"{condition} {number}", poses):
                     self._ask(split, condition, frames)
 
-    def _beside(self, terrain: Terrain, route: list[int], heads: list[float], random: np.random.Generator) -> list[Pose]:
+    def _beside(
+        self, terrain: Terrain, route: list[int], heads: list[float], random: np.random.Generator
+    ) -> list[Pose]:
         """A piece of the route, up to 1.5 m beside it, looking up to 20 degrees away from it."""
         step, n = self.params["step"], self.params["walk_frames"]
         start = int(random.integers(0, len(route) - n * step)) + step // 2

@@ -25,11 +25,15 @@ BLOCKING = 1  # flag of a line
 DOORS = (1, 26, 27, 28, 31, 32, 33, 34, 117, 118)  # specials of lines whose left sector opens when pushed
 STEP, HEIGHT = 24, 56  # a walker climbs a step of this height and needs this much air
 
-_LINE = np.dtype([("v1", "<u2"), ("v2", "<u2"), ("flags", "<u2"), ("special", "<u2"), ("tag", "<u2"), ("sides", "<u2", 2)])
+_LINE = np.dtype(
+    [("v1", "<u2"), ("v2", "<u2"), ("flags", "<u2"), ("special", "<u2"), ("tag", "<u2"), ("sides", "<u2", 2)]
+)
 _SIDE = np.dtype([("offset", "<i2", 2), ("textures", "S8", 3), ("sector", "<u2")])
 _SECTOR = np.dtype(
-    [("floor", "<i2"), ("ceiling", "<i2"), ("floor_flat", "S8"), ("ceiling_flat", "S8"), ("light", "<i2")]
-    + [("special", "<u2"), ("tag", "<u2")]
+    {
+        "names": ["floor", "ceiling", "floor_flat", "ceiling_flat", "light", "special", "tag"],
+        "formats": ["<i2", "<i2", "S8", "S8", "<i2", "<u2", "<u2"],
+    }
 )
 _VERTEX = np.dtype([("x", "<i2"), ("y", "<i2")])
 _THING = np.dtype([("x", "<i2"), ("y", "<i2"), ("angle", "<i2"), ("type", "<u2"), ("flags", "<u2")])

@@ -53,7 +53,9 @@ def landmark_measures() -> dict[str, Measure]:
     return found
 
 
-def _landmark(setting: str, value: Callable[[Sequence[int], int], float], output: Output, truth: Truth) -> dict[str, float]:
+def _landmark(
+    setting: str, value: Callable[[Sequence[int], int], float], output: Output, truth: Truth
+) -> dict[str, float]:
     right, junk = SETTINGS[setting]
     out = {}
     for q, scores in output.values.items():

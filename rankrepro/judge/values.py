@@ -67,7 +67,11 @@ class Values:
             qrels = getattr(self.truth(benchmark), "qrels", {})
             return {q for q, grades in qrels.items() if sum(grade > 0 for grade in grades.values()) > 1}
         loaded = self.benchmark(benchmark)
-        return {q.id for q in loaded.queries.values() if tag in (q.split, *q.tags)} if isinstance(loaded, Benchmark) else set()
+        return (
+            {q.id for q in loaded.queries.values() if tag in (q.split, *q.tags)}
+            if isinstance(loaded, Benchmark)
+            else set()
+        )
 
     def benchmark(self, benchmark: str) -> Any:
         if benchmark not in self._benchmarks:
