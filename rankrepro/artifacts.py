@@ -44,9 +44,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten t
 class ModelEntry:
     """How to read an artifact as a model."""
 
-    kind: str  # causal-lm | encoder
-    format: str  # gguf | safetensors
-    path: str = "."  # the file (gguf) or folder (safetensors) inside the artifact
+    kind: str  # causal-lm | encoder | vision
+    format: str  # gguf | safetensors | torch
+    path: str = "."  # the file (gguf, torch) or folder (safetensors) inside the artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ _PATTERNS = {
     "revision": r"[A-Za-z0-9][A-Za-z0-9._/-]*",
     "sha256": r"[0-9a-f]{64}",
 }
-_MODEL = {"kind": ("causal-lm", "encoder"), "format": ("gguf", "safetensors")}
+_MODEL = {"kind": ("causal-lm", "encoder", "vision"), "format": ("gguf", "safetensors", "torch")}
 
 
 def load_catalogue(path: str | Path = CATALOGUE) -> dict[str, Artifact]:

@@ -1,4 +1,4 @@
-"""Language models and encoders from artifacts: converted once, then loaded in about a second, without the network."""
+"""Models of language and vision from artifacts: converted once, then loaded in about a second, without the network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelSpec:
     """A model ready to be loaded: its artifact id, kind, folder of safetensors and tokenizer, and digest."""
 
     id: str
-    kind: str  # causal-lm | encoder
+    kind: str  # causal-lm | encoder | vision
     folder: Path
     digest: str
 
@@ -42,9 +42,9 @@ class LoadedModel:
 
 
 def digest(artifact: Artifact) -> str:
-    """The revision of a model for provenance: the artifact's digest, the path inside, and for GGUF the converter."""
+    """The revision of a model for provenance: the artifact's digest, the path inside, the converter if one is used."""
     entry = _entry(artifact)
-    converter = f"+converter{CONVERTER}" if entry.format == "gguf" else ""
+    converter = "" if entry.format == "safetensors" else f"+converter{CONVERTER}"
     return f"{artifact.digest}/{entry.path}{converter}"
 
 
@@ -59,14 +59,14 @@ def folder_name(artifact: Artifact) -> str:
 
 
 def prepare(artifact: Artifact, cache: Path | None = None) -> Path:
-    """The folder of safetensors and tokenizer; a GGUF is converted once, to `cache/models/<id>-<12 of its digest>`."""
+    """The folder of safetensors (and tokenizer), converted once to `cache/models/<id>-<12 of digest>` if need be."""
     cache = cache or cache_dir()
     entry = _entry(artifact)
     if entry.format == "safetensors":
         return fetch(artifact, cache) / entry.path
 
     def build(new: Path, scratch: Path) -> None:
-        convert(fetch(artifact, cache) / entry.path, new)
+        (convert if entry.format == "gguf" else convert_torch)(fetch(artifact, cache) / entry.path, new)
         (new / "model.json").write_text(json.dumps({"id": artifact.id, "digest": digest(artifact)}))
 
     return install(
@@ -98,6 +98,15 @@ def convert(gguf: Path, new: Path) -> None:
         tokenizer.save_pretrained(new)
 
 
+def convert_torch(weights: Path, new: Path) -> None:
+    """Write the tensors of a file of torch, which is pickled, as safetensors; nothing but tensors is let in."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = torch.load(weights, map_location="cpu", weights_only=True)
+    save_file({name: t.float().contiguous() for name, t in tensors.items()}, new / "model.safetensors")
+
+
 def _mend(tokenizer: Any, gguf: Path) -> None:
     """Give the tokenizer the pre-tokenizer that the GGUF names; transformers reads them all as GPT-2's.
 
@@ -125,11 +134,15 @@ def _gguf_text(gguf: Path, key: str) -> str:
 def load(spec: ModelSpec, threads: int, dtype: str = "float32") -> LoadedModel:
     """Load model and tokenizer from `spec.folder`, on the GPU if there is one, with attention by SDPA.
 
+    A vision model has no tokenizer.
+
     `threads` becomes torch's thread count of the whole process. Raises UnknownName for a dtype outside DTYPES,
     ArtifactError if weights are missing or unreadable.
     """
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
+    if spec.kind == "vision":
+        return _load_vision(spec, threads, dtype)
     with _quiet():
         import torch
         from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
@@ -155,6 +168,24 @@ def load(spec: ModelSpec, threads: int, dtype: str = "float32") -> LoadedModel:
     if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler.")):
         raise ArtifactError(f"{spec.id}: {spec.folder} lacks the weights {', '.join(missing[:3])}")
     return LoadedModel(model.to(device).eval(), tokenizer, device, dtype, spec.id)
+
+
+def _load_vision(spec: ModelSpec, threads: int, dtype: str) -> LoadedModel:
+    import torch
+    from safetensors.torch import load_file
+
+    from rankrepro.vision import Lite0
+
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model = Lite0(load_file(spec.folder / "model.safetensors"))
+    except (OSError, KeyError) as error:
+        raise ArtifactError(
+            f"{spec.id}: cannot be loaded: {error!r}\n  delete {spec.folder} and run again, it will be made anew"
+        ) from error
+    model = model.to(device, getattr(torch, dtype)).eval().requires_grad_(False)
+    return LoadedModel(model, None, device, dtype, spec.id)
 
 
 def _entry(artifact: Artifact) -> Any:

@@ -312,7 +312,10 @@ class _Planner:
             "candidates": None,
             "inputs": inputs,
         }
-        units = benchmarks.get(benchmark).documents if corpus_only else 1
+        entry = benchmarks.get(benchmark)
+        units = (
+            entry.documents if corpus_only else entry.units + entry.documents if "benchmark" in spec["inputs"] else 1
+        )
         return self._node(f"{card.key}.{name}", full, spec.get("seconds", 1.0) * units)
 
     def _timing(self, card: Card, timing: Mapping[str, Any]) -> Node | None:

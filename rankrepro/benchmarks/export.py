@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
+from rankrepro.benchmarks.images import ImageBenchmark, encoded
 from rankrepro.errors import BenchmarkError
 
 
 def export_beir(benchmark: Benchmark, truth: Truth, folder: Path) -> None:
     """Write corpus.jsonl, queries.jsonl and qrels/<split>.tsv to `folder`, which must be new or empty.
 
-    BEIR has no place for `Query.excluded`: where a query has such documents, `excluded.jsonl` lists them.
+    BEIR has no place for `Query.excluded`: where a query has such documents, `excluded.jsonl` lists them. Where texts
+    are names of images, `images/` holds those.
     """
     if folder.exists() and any(folder.iterdir()):
         raise BenchmarkError(f"{folder} is not empty: name a new folder, nothing is overwritten")
@@ -24,6 +26,10 @@ def export_beir(benchmark: Benchmark, truth: Truth, folder: Path) -> None:
     _lines(folder / "queries.jsonl", ({"_id": q.id, "text": q.text} for q in queries))
     if any(q.excluded for q in queries):
         _lines(folder / "excluded.jsonl", ({"_id": q.id, "excluded": q.excluded} for q in queries if q.excluded))
+    if isinstance(benchmark, ImageBenchmark):
+        (folder / "images").mkdir()
+        for name, pixels in benchmark.images.items():
+            (folder / "images" / f"{name}.png").write_bytes(encoded(pixels))
     for split in SPLITS:
         chosen = benchmark.of_split(split)
         if not chosen:

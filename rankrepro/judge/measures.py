@@ -22,6 +22,7 @@ from rankrepro.cell import DECIMALS, Output, Ranking
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
 from rankrepro.judge.confusion import MEASURES as CONFUSION
 from rankrepro.judge.confusion import confusion_measure
+from rankrepro.judge.pictures import landmark_measures, place_measures
 from rankrepro.judge.statistics import Array, Pooled
 
 RUNS = ("ranking", "retrieval")
@@ -189,6 +190,7 @@ MEASURES: dict[str, Measure] = {
         Measure("MalformedRate", ("facts",), _facts, direction=-1),
         Measure("value", ("facts",), _facts, unit="fact"),
         *(Measure(n, ("predictions",), confusion_measure(n), unit="task") for n in CONFUSION),  # type: ignore[arg-type]
+        *(Measure(n, RUNS, f) for n, f in (landmark_measures() | place_measures()).items()),
         Measure("Perplexity", ("likelihoods",), _likelihoods, unit="block", direction=-1, pool=_perplexity),
     )
 }

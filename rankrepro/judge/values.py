@@ -62,12 +62,16 @@ class Values:
         return values, measures.get(measure).clusters(values, self.truth(benchmark))
 
     def tagged(self, benchmark: str, tag: str) -> set[str]:
-        """Units of a benchmark that carry a tag: one of its queries' own, or one that its truth tells."""
+        """Units of a benchmark that carry a tag: one of its queries' own, their split, or one that its truth tells."""
         if tag == SEVERAL_RELEVANT:
             qrels = getattr(self.truth(benchmark), "qrels", {})
             return {q for q, grades in qrels.items() if sum(grade > 0 for grade in grades.values()) > 1}
         loaded = self.benchmark(benchmark)
-        return {q.id for q in loaded.queries.values() if tag in q.tags} if isinstance(loaded, Benchmark) else set()
+        return (
+            {q.id for q in loaded.queries.values() if tag in (q.split, *q.tags)}
+            if isinstance(loaded, Benchmark)
+            else set()
+        )
 
     def benchmark(self, benchmark: str) -> Any:
         if benchmark not in self._benchmarks:
