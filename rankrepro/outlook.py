@@ -137,8 +137,9 @@ class _Outlook:
         sd, source = self._spread(claim, published, benchmark)
         wanted, power = _wanted(claim), _power(claim)
         note = f"at most: only units tagged {claim['where']}" if claim.get("where") else ""
-        if sd is None or n == 0:
-            lacks = "the benchmark's card has no counts" if n == 0 else "a ratio's spread has to be measured first"
+        if sd is None or n < 2:
+            few = {0: "the benchmark's card has no counts", 1: "a single unit has no spread"}
+            lacks = few.get(n, "a ratio's spread has to be measured first")
             return Stand(claim["id"], benchmark, n, level=level, wanted=wanted, note=lacks)
         distance = _distance(claim)
         needed = required_n(sd, distance, level, power) if distance else None
