@@ -66,7 +66,7 @@ class Lite0(nn.Module):
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.stem = Conv(weights, "_conv_stem", "_bn0", stride=2)
-        blocks = []
+        blocks: list[Block] = []
         for repeats, _, stride, expansion in STAGES:
             for i in range(repeats):
                 name = f"_blocks.{len(blocks)}"

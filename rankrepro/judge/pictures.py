@@ -7,11 +7,12 @@ counts if one of the first k pictures is right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from rankrepro.benchmarks.base import Truth
-from rankrepro.benchmarks.images import ImageTruth, windows
+from rankrepro.benchmarks.images import windows
 from rankrepro.cell import DECIMALS, Output
 
 EASY, HARD, JUNK = 2, 1, -1
@@ -49,8 +50,12 @@ def landmark_measures() -> dict[str, Measure]:
     for setting in SETTINGS:
         found[f"mAP-{setting}"] = partial(_landmark, setting, trapezoid)
         for k in (1, 5, 10):
-            found[f"mP@{k}-{setting}"] = partial(_landmark, setting, lambda ranks, n, k=k: precision(ranks, k))
+            found[f"mP@{k}-{setting}"] = partial(_landmark, setting, _precision_at(k))
     return found
+
+
+def _precision_at(k: int) -> Callable[[Sequence[int], int], float]:
+    return lambda ranks, n_right: precision(ranks, k)
 
 
 def _landmark(
@@ -74,7 +79,7 @@ def place_measures() -> dict[str, Measure]:
         found[f"PlaceRecall@{k}"] = partial(_place, k, 1)
         found[f"PlaceRecall25m@{k}"] = partial(_place, k, 0)
         for task in TASKS[1:]:
-            found[f"PlaceRecall-{task}@{k}"] = partial(_sequence, k, *task.split("2"))
+            found[f"PlaceRecall-{task}@{k}"] = partial(_sequence, k, task)
     return found
 
 
@@ -86,12 +91,13 @@ def _place(k: int, least: int, output: Output, truth: Truth) -> dict[str, float]
     }
 
 
-def _sequence(k: int, asked: str, answered: str, output: Output, truth: ImageTruth) -> dict[str, float]:
+def _sequence(k: int, task: str, output: Output, truth: Any) -> dict[str, float]:
     """Units are the centre frames; two sequences match if any frame of one is positive to any of the other.
 
     Queries that are in the middle of no whole window are left out; so are frames that answer for none.
     """
-    around = windows(truth.walks, WINDOW)
+    asked, answered = task.split("2")
+    around = windows(truth.walks, WINDOW)  # truth is an ImageTruth
     out = {}
     for q, scores in output.values.items():
         if q not in truth.qrels or (asked == "seq" and q not in around):
@@ -103,5 +109,5 @@ def _sequence(k: int, asked: str, answered: str, output: Output, truth: ImageTru
     return out
 
 
-def _ordered(scores: dict[str, float]) -> list[str]:
+def _ordered(scores: Mapping[str, float]) -> list[str]:
     return sorted(scores, key=lambda d: (-round(scores[d], DECIMALS), d))
