@@ -153,9 +153,9 @@ def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
                 raise UnknownName("timing", claim["timing"], names, where=f"{where}: claims.{claim['id']}.timing")
     for scale, settings in card.data.get("scales", {}).items():
         known = {*card.arms, *card.stages}
-        for key in ("arms", "params", "seeds", "benchmarks"):
+        for key in ("arms", "params", "seeds", "benchmarks", "seconds"):
             for name in settings.get(key, {}):
-                if name not in known:
+                if name not in known and (key, name) not in (("params", "all"), ("seconds", "all")):
                     raise UnknownName("arm", name, known, where=f"{where}: scales.{scale}.{key}")
 
 

@@ -252,12 +252,22 @@ class _Planner:
             "kind": kind,
             "fn": spec["fn"],
             "code": code_digest(module, self.methods),
-            "params": {**spec.get("params", {}), **card.at(self.name).get("params", {}).get(name, {})},
+            "params": self._params(card, name, spec),
             "models": self._models(card, spec),
             "seed": seed,
             "threads": spec.get("threads", self.scale["threads"]),
             "dtype": self.scale["dtype"],
         }
+
+    def _params(self, card: Card, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The arm's own, over them the scale's for `all`, over them the scale's for the arm."""
+        of_scale = card.at(self.name).get("params", {})
+        return {**spec.get("params", {}), **of_scale.get("all", {}), **of_scale.get(name, {})}
+
+    def _seconds(self, card: Card, name: str, spec: Mapping[str, Any], default: float) -> float:
+        """Predicted seconds a unit: the scale's for the arm, the scale's for `all`, the arm's own."""
+        of_scale = card.at(self.name).get("seconds", {})
+        return of_scale.get(name, of_scale.get("all", spec.get("seconds", default)))
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         spec = card.arms[arm]
@@ -280,7 +290,7 @@ class _Planner:
             "inputs": inputs,
         }
         units = min(sample or 10**9, benchmarks.get(benchmark).units)
-        return self._node(f"{card.key}.{arm}", full, spec.get("seconds", 0.01) * units)
+        return self._node(f"{card.key}.{arm}", full, self._seconds(card, arm, spec, 0.01) * units)
 
     def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:
         row = qualify(card, name)
@@ -309,7 +319,7 @@ class _Planner:
             "inputs": inputs,
         }
         units = benchmarks.get(benchmark).documents if corpus_only else 1
-        return self._node(f"{card.key}.{name}", full, spec.get("seconds", 1.0) * units)
+        return self._node(f"{card.key}.{name}", full, self._seconds(card, name, spec, 1.0) * units)
 
     def _timing(self, card: Card, timing: Mapping[str, Any]) -> Node | None:
         ids = self.plan.benchmarks[card.key]

@@ -90,7 +90,8 @@ def timing(card: Card, values: Values, name: str) -> dict[str, Any]:
 
 def units(card: Card, values: Values) -> dict[str, Any]:
     """units.json: every value that tables and claims asked for, and every second of the timings."""
-    rows = [{"arm": row, "benchmark": b, "measure": m, "values": v} for (row, b, m), v in values.known.items()]
+    known = {key: v for key, v in values.known.items() if measures.get(key[2]).shown}
+    rows = [{"arm": row, "benchmark": b, "measure": m, "values": v} for (row, b, m), v in known.items()]
     timings = values.plan.timings.get(card.key, {})
     seconds = {name: values.store.output(digest) for name, digest in timings.items()}
     return {"schema": SCHEMA, "paper": card.key, "rows": rows, "timings": seconds}
