@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.parts.batches import shuffled
-from methods.parts.params import check
 from methods.parts.training import Recipe, fit
 from methods.parts.training import search as search_rates
 from rankrepro.cell import Cell, Facts, Likelihoods, Output
+from rankrepro.errors import UnknownName
 
 STARTS = ("dense", "svd", "xavier", "cola", "lora")
 SPARSE = ("none", "residual", "random", "scattered")
@@ -54,6 +54,11 @@ class Form:
     share: float = 0.05
     least: int = 8
     draw: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("start", self.start, STARTS), ("sparse", self.sparse, SPARSE)):
+            if value not in known:
+                raise UnknownName(name, value, known, "a form of LOST")
 
     def sizes(self, d_in: int, d_out: int, d: int) -> tuple[int, int]:
         """(rank, sparse channels) of a layer. Without a sparse part its parameters go to a higher rank."""
@@ -203,7 +208,6 @@ def _angles(length: int, width: int) -> tuple[Tensor, Tensor]:
 
 def form_of(cell: Cell) -> Form:
     """params: those of `Form`."""
-    check(cell, start=STARTS, sparse=SPARSE)
     return Form(**{k: v for k, v in vars(cell.params).items() if k in Form.__dataclass_fields__})
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro import artifacts, benchmarks, models
-from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, validate
+from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, stage_inputs, stage_of, validate
 from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.store import Store, digest_of
 
@@ -299,14 +299,21 @@ class _Planner:
         return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
-        if source in card.stages:
-            return {"digest": self._stage(card, source, benchmark, seed).digest, "variant": "arrays"}
+        if found := stage_of(self.cards, card, source):
+            return {"digest": self._stage(*found, benchmark, seed).digest, "variant": "arrays"}
         return self._row(card, source, benchmark)
 
     def _stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:
+        """A stage for an arm on `benchmark`. A stage that is trained on one benchmark for all says so."""
         spec = card.stages[name]
-        corpus_only = spec["inputs"] == ["corpus"]
-        inputs = {i: self._input(card, i, benchmark, seed) for i in spec["inputs"] if i not in ("corpus", "benchmark")}
+        if "benchmark" in spec:
+            if self.name not in spec["benchmark"]:
+                raise ConfigError(f"papers/{card.key}.yaml: stages.{name}.benchmark has none for scale {self.name}")
+            benchmark = spec["benchmark"][self.name]
+        sources = stage_inputs(spec)
+        corpus_only = "corpus" in sources.values()
+        sources = {n: s for n, s in sources.items() if s not in ("corpus", "benchmark")}
+        inputs = {n: self._input(card, s, benchmark, seed) for n, s in sources.items()}
         digest = benchmarks.corpus_digest(benchmark) if corpus_only else benchmarks.digest(benchmark)
         # the same corpus under several benchmarks is one stage: name the first benchmark that has it
         known = corpus_only and next(

@@ -14,6 +14,7 @@ from methods.lost import Form, Llama, Mixed
 from rankrepro.benchmarks.vital_lm import LmBenchmark
 from rankrepro.cards import load_cards
 from rankrepro.cell import Cell
+from rankrepro.errors import UnknownName
 
 SIZES = SimpleNamespace(d=32, ffn=88, layers=2, heads=4)
 LOST = Form("svd", True, "residual")
@@ -218,6 +219,13 @@ def test_unigram_is_the_frequency():
     floor = lost.unigram(cell(LOST)).values["b"]
     counts = np.bincount(tiny().train, minlength=12) + 1
     assert floor[0] == pytest.approx(-sum(math.log(counts[t] / counts.sum()) for t in tiny().test["b"]))
+
+
+def test_a_form_takes_the_first_of_what_a_card_leaves_out_and_names_what_it_does_not_know():
+    params = SimpleNamespace(start="xavier", d=4, rates=[1])
+    assert lost.form_of(SimpleNamespace(params=params)) == Form("xavier", False, "none")
+    with pytest.raises(UnknownName, match="did you mean 'residual'"):
+        Form("svd", sparse="residuals")
 
 
 def test_speed_counts_its_tokens():
