@@ -69,7 +69,8 @@ def lower(cell: Cell) -> dict[str, np.ndarray]:
 
     queries [queries, tokens, dim] of train and validation in the order of `benchmark.of_split("train", "validation")`,
     passages [passages, tokens, dim] and `rows`, their positions in the corpus: every positive, every hard negative,
-    and `pool` further articles for validation. inputs: negatives. params: top, query_tokens, passage_tokens, pool.
+    and params.pool further articles. `pool`: the places in `rows` of these and of the positives of validation queries,
+    among which validation ranks. inputs: negatives. params: top, query_tokens, passage_tokens, pool.
     """
     p, benchmark, encoder = cell.params, cell.benchmark, cell.models["encoder"]
     position = {d: i for i, d in enumerate(benchmark.corpus)}
@@ -81,8 +82,10 @@ def lower(cell: Cell) -> dict[str, np.ndarray]:
     texts = [documents[i].content for i in rows]
     found, lengths = states(encoder, texts, p.top, p.passage_tokens, progress=cell.progress)
     asked, widths = states(encoder, [q.text for q in queries.values()], p.top, p.query_tokens)
+    validates = {position[d] for q in benchmark.of_split("validation") for d in benchmark.judgments[q]}
+    pool = np.flatnonzero(np.isin(rows, sorted(validates | set(spread.tolist()))))
     return {
-        "passages": found, "passage_lengths": lengths, "rows": rows.astype(np.int32),
+        "passages": found, "passage_lengths": lengths, "rows": rows.astype(np.int32), "pool": pool.astype(np.int32),
         "queries": asked, "query_lengths": widths,
     }  # fmt: skip
 
@@ -167,10 +170,13 @@ def _trained(cell: Cell, part: str, recipe: Recipe, label: str = "") -> tuple[To
         tokens = int(asked[1].sum() + found[1].sum())
         return LOSSES[p.loss](s, b.positive.to(s.device), b.negative.to(s.device), p.tau), tokens
 
+    pool = data.arrays["pool"]
+    place = {int(passage): i for i, passage in enumerate(pool)}
+    relevant = [[place[passage] for passage in data.positives[r]] for r in data.held]
+
     def validate() -> dict[str, float]:
-        every = np.arange(len(data.arrays["rows"]))
-        s = top.vectors(*data.queries(data.held)) @ top.vectors(*data.passages(every)).T
-        return validation(s, [data.positives[r] for r in data.held])
+        s = top.vectors(*data.queries(data.held)) @ top.vectors(*data.passages(pool)).T
+        return validation(s, relevant)
 
     return top, fit(cell, part, dict(top.named_parameters()), recipe, step, validate, label)
 
@@ -265,7 +271,7 @@ def _excluded(cell: Cell, q: str) -> set[str]:
 def best(ids: list[str], scores: np.ndarray, k: int, excluded: set[str]) -> dict[str, float]:
     """The k best documents, equal ones (to 5 decimals) by id."""
     order = np.argsort(-scores)[: k + len(excluded) + 50]
-    ranked = sorted(((-round(float(scores[i]), 5), ids[i]) for i in order if ids[i] not in excluded))[:k]
+    ranked = sorted((-round(float(scores[i]), 5), ids[i]) for i in order if ids[i] not in excluded)[:k]
     return {d: -s for s, d in ranked}
 
 

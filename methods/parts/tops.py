@@ -23,7 +23,7 @@ def states(
     batch: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the layers below the `top` ones say: states [texts, max_tokens, dim] float16 (0 in padding), lengths [texts].
+    """What the layers below the `top` ones say: states [texts, max_tokens, dim] float16 (padding 0), lengths [texts].
 
     Half precision is what every arm gets, the untouched encoder too.
     """
