@@ -94,7 +94,8 @@ def fit(
     part      names the training in the cell; a cell that trains twice names each
     step      batch number -> (loss, tokens of the batch)
     validate  values of the parameters as they are, logged as `<label><name>`; called before the first step, every
-              `recipe.every` steps and at the end
+              `recipe.every` steps and at the end. What it says before the first step is logged and never the best:
+              parameters that nobody trained are a row of their own.
     Raises OutputError if the loss is no finite number.
     """
     fitted, weights = Fit(), dict(parameters)
@@ -201,6 +202,8 @@ def _validate(
         values = {name: float(value) for name, value in validate().items()}
     cell.history.log(fitted.steps, **{label + name: value for name, value in values.items()})
     value = values[recipe.watch]
+    if fitted.steps == 0:
+        return
     if fitted.best is None or (value > fitted.best if recipe.higher else value < fitted.best):
         fitted.best, fitted.best_step, fitted.stale = value, fitted.steps, 0
         for name in best:
