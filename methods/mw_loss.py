@@ -68,22 +68,23 @@ def lower(cell: Cell) -> dict[str, np.ndarray]:
     """Stage: states of the frozen layers for all texts of training and validation.
 
     queries [queries, tokens, dim] of train and validation in the order of `benchmark.of_split("train", "validation")`,
-    passages [passages, tokens, dim] and `rows`, their positions in the corpus: every positive, every hard negative,
-    and params.pool further articles. `pool`: the places in `rows` of these and of the positives of validation queries,
-    among which validation ranks. inputs: negatives. params: top, query_tokens, passage_tokens, pool.
+    passages [passages, tokens, dim] and `rows`, their positions in the corpus: every positive and every negative.
+    `pool`: the places in `rows` of the positives and negatives of validation queries, among which validation ranks.
+    inputs: negatives. params: top, query_tokens, passage_tokens.
     """
     p, benchmark, encoder = cell.params, cell.benchmark, cell.models["encoder"]
     position = {d: i for i, d in enumerate(benchmark.corpus)}
     queries = benchmark.of_split("train", "validation")
-    positives = {position[d] for q in queries for d in benchmark.judgments[q]}
-    spread = np.random.default_rng(0).permutation(len(position))[: p.pool]
-    rows = np.array(sorted(positives | set(cell.inputs["negatives"]["negatives"].ravel()) | set(spread.tolist())))
+    hard = cell.inputs["negatives"]
+    validates = {position[d] for q in benchmark.of_split("validation") for d in benchmark.judgments[q]}
+    validates |= set(hard["held"].ravel().tolist())
+    trains = {position[d] for q in benchmark.of_split("train") for d in benchmark.judgments[q]}
+    rows = np.array(sorted(validates | trains | set(hard["negatives"].ravel().tolist())))
     documents = list(benchmark.corpus.values())
     texts = [documents[i].content for i in rows]
     found, lengths = states(encoder, texts, p.top, p.passage_tokens, progress=cell.progress)
     asked, widths = states(encoder, [q.text for q in queries.values()], p.top, p.query_tokens)
-    validates = {position[d] for q in benchmark.of_split("validation") for d in benchmark.judgments[q]}
-    pool = np.flatnonzero(np.isin(rows, sorted(validates | set(spread.tolist()))))
+    pool = np.flatnonzero(np.isin(rows, sorted(validates)))
     return {
         "passages": found, "passage_lengths": lengths, "rows": rows.astype(np.int32), "pool": pool.astype(np.int32),
         "queries": asked, "query_lengths": widths,

@@ -102,7 +102,8 @@ def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str,
     found: dict[str, list[dict[str, Any]]] = {}
     for claim in (c for c in claims if c["expr"] and c["per_benchmark"]):
         pair = parse(claim["expr"], card.key, claim["measure"] or "nDCG@10").difference
-        if pair and pair[0].measure == pair[1].measure:
+        # a pooled measure has no difference on a single query
+        if pair and pair[0].measure == pair[1].measure and not measures.get(pair[0].measure).pooled:
             where = [_example(pair, p["benchmark"], claim["where"], values) for p in claim["per_benchmark"]]
             if some := [e for e in where if e]:
                 found[claim["id"]] = some

@@ -154,7 +154,7 @@ def small() -> Benchmark:
 
 def cell(benchmark: Benchmark, encoder, inputs=None, **params) -> Cell:
     default = {
-        "k1": 0.9, "b": 0.4, "skip": 1, "count": 2, "top": 1, "query_tokens": 8, "passage_tokens": 16, "pool": 4,
+        "k1": 0.9, "b": 0.4, "skip": 1, "count": 2, "held": 3, "top": 1, "query_tokens": 8, "passage_tokens": 16, 
         "start": "restarted", "loss": "mw", "labels": "own", "tau": 0.05, "batch": 4, "tokens": 4000, "every": 3,
         "rates": [1e-6, 1e-3], "search_share": 0.3, "keep": "best", "patience": 0, "k": 5,
     }  # fmt: skip
@@ -177,6 +177,11 @@ def test_negatives_are_neither_judged_nor_relevant_to_validation(small, prepared
     for q, row in zip(training, found, strict=True):
         names = {WORDS[i] for i in row}
         assert len(names) == 2 and q[1:] not in names and not names & set(WORDS[9:])
+    held = prepared["negatives"]["held"]
+    for q, row in zip(small.of_split("validation"), held, strict=True):
+        assert len({WORDS[i] for i in row} - {q[1:]}) == 3
+    pool = {WORDS[i] for i in prepared["lower"]["rows"][prepared["lower"]["pool"]]}
+    assert pool == set(WORDS[9:]) | {WORDS[i] for i in held.ravel()}
     with pytest.raises(BenchmarkError, match="too small for 9 negatives"):
         pairs.negatives(cell(small, None, count=9))
 
