@@ -121,6 +121,19 @@ def qualify(card: Card, name: str) -> str:
     return name if "." in name else f"{card.key}.{name}"
 
 
+def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, str] | None:
+    """The stage that `stage` (the card's own) or `card.stage` names, with its card; None if it names none."""
+    key, _, stage = name.rpartition(".")
+    owner = cards.get(key) if key else card
+    return (owner, stage) if owner and stage in owner.stages else None
+
+
+def stage_inputs(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Name of an input -> `corpus`, `benchmark`, a stage or a row. In a list a stage or row goes by its own name."""
+    inputs = spec["inputs"]
+    return dict(inputs) if isinstance(inputs, Mapping) else {i.rpartition(".")[2]: i for i in inputs}
+
+
 def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
     rows = row_index(cards)
     where = _short(card.file)
@@ -139,8 +152,12 @@ def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
         if "candidates" in spec:
             check(spec["candidates"]["from"], f"arms.{arm}.candidates.from")
         for name, source in spec.get("inputs", {}).items():
-            if source not in card.stages:
+            if not stage_of(cards, card, source):
                 check(source, f"arms.{arm}.inputs.{name}")
+    for stage, spec in card.stages.items():
+        for name, source in stage_inputs(spec).items():
+            if source not in ("corpus", "benchmark") and not stage_of(cards, card, source):
+                check(source, f"stages.{stage}.inputs.{name}")
     for i, table in enumerate(card.data.get("tables", [])):
         for arm in [*table["arms"], *(table[key] for key in ("baseline", "units_of", "oracle") if key in table)]:
             check(arm, f"tables.{i}.arms")
@@ -160,9 +177,9 @@ def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
                 raise UnknownName("timing", claim["timing"], names, where=f"{where}: claims.{claim['id']}.timing")
     for scale, settings in card.data.get("scales", {}).items():
         known = {*card.arms, *card.stages}
-        for key in ("arms", "params", "seeds", "benchmarks"):
+        for key in ("arms", "params", "seeds", "benchmarks", "seconds"):
             for name in settings.get(key, {}):
-                if name not in known:
+                if name not in known and (key, name) not in (("params", "all"), ("seconds", "all")):
                     raise UnknownName("arm", name, known, where=f"{where}: scales.{scale}.{key}")
 
 

@@ -148,6 +148,7 @@ class Meter:
     units: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
     wall: float = 0.0
     cpu: float = 0.0
+    _since: tuple[float, float] | None = None  # when the running `whole` block began
 
     def add(self, unit: str, **amounts: float) -> None:
         for name, amount in amounts.items():
@@ -165,12 +166,19 @@ class Meter:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Wall and CPU seconds of the block, added to the cell's."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        self._since = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            self.wall += time.perf_counter() - wall
-            self.cpu += time.process_time() - cpu
+            self.wall, self.cpu = self.spent()
+            self._since = None
+
+    def spent(self) -> tuple[float, float]:
+        """Wall and CPU seconds so far, those of a running `whole` block included."""
+        if self._since is None:
+            return self.wall, self.cpu
+        wall, cpu = self._since
+        return self.wall + time.perf_counter() - wall, self.cpu + time.process_time() - cpu
 
     def record(self) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -233,8 +241,9 @@ class Cell:
     decoys: Mapping[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     history: History = field(default_factory=History)
-    shards: Path | None = None  # where `map` keeps finished batches until the cell is stored
+    shards: Path | None = None  # where `map` and `save` keep what is done until the cell is stored
     progress: Callable[[int, int], None] = lambda done, total: None
+    _restored: tuple[float, float] = (0.0, 0.0)  # wall and CPU seconds of earlier processes, by `saved`
 
     def document(self, doc_id: str) -> Document:
         return self.benchmark.corpus[doc_id]
@@ -297,3 +306,43 @@ class Cell:
                 self.history.merge(row.get("history", {}))
         os.truncate(file, good)
         return done
+
+    def save(self, part: str, tensors: Mapping[str, Any], state: Any) -> None:
+        """Keep a checkpoint of `part` until the cell is stored: torch tensors by name, and a JSON value.
+
+        What has been logged and metered so far is kept with it. An older checkpoint of the part is replaced whole.
+        """
+        if self.shards is None:
+            return
+        from safetensors.torch import save_file
+
+        wall, cpu = self.meter.spent()
+        units = {u: dict(c) for u, c in self.meter.units.items()}
+        kept = {"state": state, "units": units, "wall": wall, "cpu": cpu, "history": self.history.series}
+        file = self.shards / f"{part}.safetensors"
+        temporary = file.with_suffix(".tmp")
+        save_file(dict(tensors), temporary, metadata={"rankrepro": json.dumps(kept)})
+        with temporary.open("rb") as f:
+            os.fsync(f.fileno())
+        temporary.rename(file)
+
+    def saved(self, part: str) -> tuple[dict[str, Any], Any] | None:
+        """The last checkpoint of `part` as (tensors, state), None if there is none; its log and meter go on from it."""
+        file = self.shards / f"{part}.safetensors" if self.shards else None
+        if file is None or not file.exists():
+            return None
+        from safetensors import safe_open
+
+        with safe_open(file, "pt") as f:
+            kept = json.loads(f.metadata()["rankrepro"])
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  not a mapping
+        if kept["wall"] >= self._restored[0]:  # the latest of several parts: it includes what the earlier ones kept
+            self.meter.wall += kept["wall"] - self._restored[0]
+            self.meter.cpu += kept["cpu"] - self._restored[1]
+            self._restored = kept["wall"], kept["cpu"]
+            self.meter.units.clear()
+            for unit, cost in kept["units"].items():
+                self.meter.add(unit, **cost)
+            self.history = History()
+            self.history.merge(kept["history"])
+        return tensors, kept["state"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro import artifacts, benchmarks, models
-from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, validate
+from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, stage_inputs, stage_of, validate
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
 from rankrepro.store import Store, digest_of
 
@@ -250,12 +250,22 @@ class _Planner:
             "kind": kind,
             "fn": spec["fn"],
             "code": code_digest(module, self.methods),
-            "params": {**spec.get("params", {}), **card.at(self.name).get("params", {}).get(name, {})},
+            "params": self._params(card, name, spec),
             "models": self._models(card, spec),
             "seed": seed,
             "threads": spec.get("threads", self.scale["threads"]),
             "dtype": self.scale["dtype"],
         }
+
+    def _params(self, card: Card, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The arm's own, over them the scale's for `all`, over them the scale's for the arm."""
+        of_scale = card.at(self.name).get("params", {})
+        return {**spec.get("params", {}), **of_scale.get("all", {}), **of_scale.get(name, {})}
+
+    def _seconds(self, card: Card, name: str, spec: Mapping[str, Any], default: float) -> float:
+        """Predicted seconds a unit: the scale's for the arm, the scale's for `all`, the arm's own."""
+        of_scale = card.at(self.name).get("seconds", {})
+        return of_scale.get(name, of_scale.get("all", spec.get("seconds", default)))
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         key = (card.key, arm, benchmark, seed)
@@ -284,7 +294,7 @@ class _Planner:
             "inputs": inputs,
         }
         units = min(sample or 10**9, benchmarks.get(benchmark).units)
-        return self._node(f"{card.key}.{arm}", full, spec.get("seconds", 0.01) * units)
+        return self._node(f"{card.key}.{arm}", full, self._seconds(card, arm, spec, 0.01) * units)
 
     def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:
         row = qualify(card, name)
@@ -293,14 +303,21 @@ class _Planner:
         return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
-        if source in card.stages:
-            return {"digest": self._stage(card, source, benchmark, seed).digest, "variant": "arrays"}
+        if found := stage_of(self.cards, card, source):
+            return {"digest": self._stage(*found, benchmark, seed).digest, "variant": "arrays"}
         return self._row(card, source, benchmark)
 
     def _stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:
+        """A stage for an arm on `benchmark`. A stage that is trained on one benchmark for all says so."""
         spec = card.stages[name]
-        corpus_only = spec["inputs"] == ["corpus"]
-        inputs = {i: self._input(card, i, benchmark, seed) for i in spec["inputs"] if i not in ("corpus", "benchmark")}
+        if "benchmark" in spec:
+            if self.name not in spec["benchmark"]:
+                raise ConfigError(f"papers/{card.key}.yaml: stages.{name}.benchmark has none for scale {self.name}")
+            benchmark = spec["benchmark"][self.name]
+        sources = stage_inputs(spec)
+        corpus_only = "corpus" in sources.values()
+        sources = {n: s for n, s in sources.items() if s not in ("corpus", "benchmark")}
+        inputs = {n: self._input(card, s, benchmark, seed) for n, s in sources.items()}
         digest = benchmarks.corpus_digest(benchmark) if corpus_only else benchmarks.digest(benchmark)
         # the same corpus under several benchmarks is one stage: name the first benchmark that has it
         known = corpus_only and next(
@@ -316,7 +333,7 @@ class _Planner:
         units = (
             entry.documents if corpus_only else entry.units + entry.documents if "benchmark" in spec["inputs"] else 1
         )
-        return self._node(f"{card.key}.{name}", full, spec.get("seconds", 1.0) * units)
+        return self._node(f"{card.key}.{name}", full, self._seconds(card, name, spec, 1.0) * units)
 
     def _timing(self, card: Card, timing: Mapping[str, Any]) -> Node | None:
         ids = self.plan.benchmarks[card.key]

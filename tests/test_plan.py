@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rankrepro.cards import load_cards
+from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.plan import closure, code_digest, make_plan, stale
 from tests_support import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS
 
@@ -93,6 +94,59 @@ def test_jobs_hold_every_node_once_and_wait_for_what_they_need(house: Path) -> N
     for job in plan.jobs.values():
         assert {home[d] for n in job.nodes for d in n.needs()} == set(job.needs)
         assert job.id not in job.needs
+
+
+STAGES = """
+stages:
+  learn: {fn: toy.lexical, inputs: [benchmark], out: checkpoint, seeds: [0, 1], benchmark: {quick: vital-mini/pairs}}
+  embed: {fn: toy.lexical, inputs: {corpus: corpus, weights: learn}, out: data, seeds: [0, 1]}
+"""
+
+
+def with_stages(house: Path) -> None:
+    """toy trains on vital-mini/pairs for arms on two other benchmarks; toy2 reads toy's stage."""
+    card = house / "papers" / "toy.yaml"
+    text = card.read_text().replace("arms:\n", STAGES.lstrip() + "arms:\n", 1)
+    text = text.replace("quick: [vital-mini/fever]", "quick: [vital-mini/fever, vital-mini/climate-fever]")
+    card.write_text(text.replace("depth: 5}, seeds", "depth: 5}, inputs: {w: learn, e: embed}, seeds"))
+    other = house / "papers" / "toy2.yaml"
+    other.write_text(other.read_text().replace("depth: 5}, seeds", "depth: 5}, inputs: {w: toy.learn}, seeds"))
+
+
+def test_a_stage_on_a_benchmark_of_its_own_is_one_for_all_arms_and_cards(house: Path) -> None:
+    with_stages(house)
+    plan = make_plan(load_cards(house / "papers"), "quick", methods=house / "methods")
+    learn = {n.spec["seed"]: n for n in plan.nodes.values() if n.name == "toy.learn"}
+    embed = {n.spec["seed"]: n for n in plan.nodes.values() if n.name == "toy.embed"}
+    assert set(learn) == set(embed) == {0, 1}  # the two benchmarks share their corpus
+    assert {n.benchmark for n in learn.values()} == {"vital-mini/pairs"}
+    for seed, node in embed.items():
+        assert node.spec["inputs"] == {"weights": {"digest": learn[seed].digest, "variant": "arrays"}}
+    for row in ("toy.noise", "toy2.noise"):
+        for cells in plan.rows[row].values():
+            for seed, digest, _ in cells:
+                assert plan.nodes[digest].spec["inputs"]["w"]["digest"] == learn[seed].digest
+
+
+def test_a_stage_without_a_benchmark_for_the_scale_or_with_a_misspelt_input_is_named(house: Path) -> None:
+    with_stages(house)
+    with pytest.raises(ConfigError, match=r"stages\.learn\.benchmark has none for scale desk"):
+        make_plan(load_cards(house / "papers"), "desk", ["toy"], methods=house / "methods")
+    card = house / "papers" / "toy.yaml"
+    card.write_text(card.read_text().replace("weights: learn", "weights: lern"))
+    with pytest.raises(UnknownName, match=r"stages\.embed\.inputs\.weights"):
+        load_cards(house / "papers")
+
+
+def test_parameters_of_all_arms_are_replaced_by_an_arms_own_for_the_scale(house: Path) -> None:
+    card = house / "papers" / "toy.yaml"
+    scales = "quick: {sample: {all: 12}, params: {all: {k: 7, batch: 9}, overlap: {batch: 4}}, seconds: {all: 2.0}}"
+    card.write_text(card.read_text().replace("quick: {sample: {all: 12}}", scales))
+    plan = make_plan(load_cards(house / "papers"), "quick", ["toy"], methods=house / "methods")
+    found = {n.name: n for n in plan.nodes.values()}
+    assert found["toy.lexical"].spec["params"] == {"k": 7, "batch": 9}
+    assert found["toy.overlap"].spec["params"] == {"k": 7, "batch": 4}
+    assert found["toy.lexical"].seconds == 2.0 * 12
 
 
 def test_the_plan_is_cheap_and_light() -> None:

@@ -2,7 +2,7 @@
 
 To add one, add an entry to MEASURES: its name, the output types it reads, and a function (output, truth) -> unit ->
 value. A pooled measure (perplexity, a pooled AUC) returns the material of each unit instead, ready for JSON, and names
-a `pool` that turns the materials of many units into the value.
+a `pool` that turns the materials of many units into the value (rankrepro.judge.pooled).
 
 Ranking measures are ir_measures' and go by its names. Names that are not in MEASURES (`nDCG@3`, `P(rel=2)@10`) are
 parsed by ir_measures when asked for. nDCG@10 has linear gains; measures of binary relevance count grades >= 1.
@@ -10,7 +10,6 @@ parsed by ir_measures when asked for. nDCG@10 has linear gains; measures of bina
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from rankrepro.benchmarks.base import Truth
 from rankrepro.cell import DECIMALS, Output, Ranking
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
+from rankrepro.judge import pooled
 from rankrepro.judge.confusion import MEASURES as CONFUSION
 from rankrepro.judge.confusion import confusion_measure
 from rankrepro.judge.pictures import landmark_measures, place_measures
@@ -33,6 +33,7 @@ class Measure:
     """outputs: the output types it reads · unit: what is measured · direction: 1 if higher is better, else -1.
 
     cluster is "truth" where units are resampled by the benchmark's clusters, "unit" where each stands for itself.
+    shown: whether units.json lists the units (the material of a pooled measure may be a hundred numbers each).
     """
 
     name: str
@@ -41,7 +42,8 @@ class Measure:
     unit: str = "query"
     cluster: str = "truth"
     direction: int = 1
-    pool: Callable[[Sequence[Any]], float] | None = None
+    pool: pooled.Pool | None = None
+    shown: bool = True
 
     @property
     def pooled(self) -> bool:
@@ -78,7 +80,9 @@ def as_term(name: str, rows: Sequence[Sequence[Any]]) -> Array | Pooled:
     pool = get(name).pool
     if pool is None:
         return np.array(rows, dtype=float).T
-    return Pooled(len(rows[0]), lambda seed, units: pool([rows[u][seed] for u in units]))
+    values = [pool([row[seed] for row in rows]) for seed in range(len(rows[0]))]
+    n = len(rows)
+    return Pooled(len(values), lambda seed, units: values[seed](np.bincount(units, minlength=n).astype(float)))
 
 
 def oracle(output: Output, truth: Truth) -> Ranking:
@@ -171,14 +175,27 @@ def _facts(output: Output, truth: Truth) -> dict[str, float]:
     return {unit: float(value) for unit, value in output.values.items()}
 
 
-def _likelihoods(output: Output, truth: Truth) -> dict[str, list[float]]:
-    return {block: [float(nll), float(tokens)] for block, (nll, tokens) in output.values.items()}
+def _fact(name: str) -> Callable[[Output, Truth], dict[str, float]]:
+    """One number of an output about a whole model."""
+
+    def score(output: Output, truth: Truth) -> dict[str, float]:
+        if name not in output.values:
+            raise OutputError(f"the facts are {', '.join(output.values)}; '{name}' is not among them")
+        return {"model": float(output.values[name])}
+
+    return score
 
 
-def _perplexity(blocks: Sequence[Sequence[float]]) -> float:
-    """exp of the mean negative log-likelihood per token."""
-    return math.exp(sum(nll for nll, _ in blocks) / sum(tokens for _, tokens in blocks))
-
+FACTS = {  # of a trained model: measure -> the fact it reads
+    "TargetParameters": "target_parameters",
+    "Parameters": "parameters",
+    "ComputedBytes": "computed_bytes",
+    "MeasuredBytes": "measured_bytes",
+    "LearningRate": "rate",
+    "ResidualSpread": "residual_spread",
+    "ByResidual": "by_residual",
+    "StepsToBest": "steps_to_best",
+}
 
 _IR_NAMES = ("nDCG@10", "nDCG@5", "RR", "RR@10", "AP", "P@10", "R@10", "R@20", "R@100", "Success@1", "Judged@10")
 
@@ -191,6 +208,13 @@ MEASURES: dict[str, Measure] = {
         Measure("value", ("facts",), _facts, unit="fact"),
         *(Measure(n, ("predictions",), confusion_measure(n), unit="task") for n in CONFUSION),  # type: ignore[arg-type]
         *(Measure(n, RUNS, f) for n, f in (landmark_measures() | place_measures()).items()),
-        Measure("Perplexity", ("likelihoods",), _likelihoods, unit="block", direction=-1, pool=_perplexity),
+        *(Measure(n, ("facts",), _fact(fact), unit="model", direction=-1) for n, fact in FACTS.items()),
+        Measure("Perplexity", ("likelihoods",), pooled.likelihoods, "block", direction=-1, pool=pooled.perplexity),
+        Measure("WithinAUC", ("retrieval",), pooled.within_auc),
+        Measure("PooledAUC", ("retrieval",), pooled.scores, pool=pooled.auc, shown=False),
+        *(
+            Measure(f"TPR@{rate}", ("retrieval",), pooled.scores, pool=pooled.true_positives(rate), shown=False)
+            for rate in pooled.FALSE_POSITIVES
+        ),
     )
 }

@@ -90,7 +90,8 @@ def timing(card: Card, values: Values, name: str) -> dict[str, Any]:
 
 def units(card: Card, values: Values) -> dict[str, Any]:
     """units.json: every value that tables and claims asked for, and every second of the timings."""
-    rows = [{"arm": row, "benchmark": b, "measure": m, "values": v} for (row, b, m), v in values.known.items()]
+    known = {key: v for key, v in values.known.items() if measures.get(key[2]).shown}
+    rows = [{"arm": row, "benchmark": b, "measure": m, "values": v} for (row, b, m), v in known.items()]
     timings = values.plan.timings.get(card.key, {})
     seconds = {name: values.store.output(digest) for name, digest in timings.items()}
     return {"schema": SCHEMA, "paper": card.key, "rows": rows, "timings": seconds}
@@ -101,7 +102,8 @@ def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str,
     found: dict[str, list[dict[str, Any]]] = {}
     for claim in (c for c in claims if c["expr"] and c["per_benchmark"]):
         pair = parse(claim["expr"], card.key, claim["measure"] or "nDCG@10").difference
-        if pair and pair[0].measure == pair[1].measure:
+        # a pooled measure has no difference on a single query
+        if pair and pair[0].measure == pair[1].measure and not measures.get(pair[0].measure).pooled:
             where = [_example(pair, p["benchmark"], claim["where"], values) for p in claim["per_benchmark"]]
             if some := [e for e in where if e]:
                 found[claim["id"]] = some

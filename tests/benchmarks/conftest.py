@@ -12,7 +12,7 @@ from rankrepro.benchmarks.base import Benchmark, Truth
 
 Built = tuple[Benchmark, Truth, Path]
 TEXT = [
-    *("vital/dbpedia-entity", "vital/fever", "vital/climate-fever"),
+    *("vital/dbpedia-entity", "vital/fever", "vital/climate-fever", "vital/pairs", "vital-mini/pairs"),
     *("vital-mini/dbpedia-entity", "vital-mini/fever", "vital-mini/climate-fever"),
     *("lint/rules", "stdlib/code"),
 ]

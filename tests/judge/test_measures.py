@@ -74,7 +74,7 @@ def test_facts_and_pooled_material():
     assert measures.get("MalformedRate").direction == -1
     blocks = measures.per_unit("Perplexity", Likelihoods({"b1": (2.0, 1), "b2": (4.0, 2)}), TRUTH)
     pool = measures.get("Perplexity").pool
-    assert pool is not None and pool(list(blocks.values())) == pytest.approx(np.exp(2))
+    assert pool is not None and pool(list(blocks.values()))(np.ones(2)) == pytest.approx(np.exp(2))
     term = measures.as_term("Perplexity", [[m] for m in blocks.values()])
     assert term.value(0, np.array([0, 0])) == pytest.approx(np.exp(2))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from rankrepro.cards import load_cards
 from rankrepro.judge.costs import union
 from rankrepro.judge.registration import registration
-from rankrepro.judge.results import clean
+from rankrepro.judge.results import clean, shown, units
+from rankrepro.judge.values import Values
 
 
 def test_union_of_intervals_counts_shared_time_once() -> None:
@@ -46,3 +48,13 @@ def test_what_is_registered_for_desk(path: tuple, value: object, same: bool) -> 
         target = target[key]  # type: ignore[index]
     target[path[-1]] = value  # type: ignore[index]
     assert (registration(after, "desk") == registration(before, "desk")) is same
+
+
+def test_a_claim_on_a_pooled_measure_shows_no_queries_and_lists_no_material() -> None:
+    """No query has a pooled area of its own; values of other measures are listed as they are."""
+    card, values = load_cards()["mw_loss"], Values.__new__(Values)
+    values.plan = SimpleNamespace(timings={})  # type: ignore[assignment]
+    values.known = {("mw_loss.mw", "b", m): {"q": [[0.5]]} for m in ("PooledAUC", "TPR@0.1", "nDCG@10", "WithinAUC")}
+    assert [row["measure"] for row in units(card, values)["rows"]] == ["nDCG@10", "WithinAUC"]
+    claim = {"id": "c", "expr": "m(mw) - m(cl)", "measure": "PooledAUC", "per_benchmark": [{"benchmark": "b"}]}
+    assert shown(card, values, [claim])["claims"] == {}

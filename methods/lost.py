@@ -1,0 +1,367 @@
+"""LOST (arXiv 2508.02668): every linear map becomes a low-rank product and a few dense input channels.
+
+    W [d_out, d_in] drawn as usual          W^T = U S V^T
+    A = U_r S_r^1/2 [d_in, r]               B = S_r^1/2 V_r^T [r, d_out]
+    residual = the singular triplets after the r-th; I = its m input channels of largest norm
+    y = gamma SiLU(x A) B + (1 - gamma) x_I W_I^T
+
+Decomposed once, before training. Embedding, norms and head stay dense. The rivals differ from it in one ingredient
+each and have as many parameters in the replaced layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.parts.batches import shuffled
+from methods.parts.training import Recipe, fit
+from methods.parts.training import search as search_rates
+from rankrepro.cell import Cell, Facts, Likelihoods, Output
+from rankrepro.errors import UnknownName
+
+STARTS = ("dense", "svd", "xavier", "cola", "lora")
+SPARSE = ("none", "residual", "random", "scattered")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What stands in for a linear map.
+
+    start   of the factors: `dense` (no factors: full rank), `svd`, `xavier`, `cola` (normal, so that A B has the
+            variance 1 / (d_in + d_out)), `lora` (B = 0)
+    silu    between the factors
+    sparse  `none`; dense input channels chosen by the `residual` norm or at `random`; or entries `scattered` at random
+    gamma   weight of the low-rank part; 1 without a sparse one
+    rank    r = rank * d, and so many channels or entries as `share` of d_in channels have, at least `least` channels
+    draw    which random channels
+    """
+
+    start: str
+    silu: bool = False
+    sparse: str = "none"
+    gamma: float = 0.5
+    rank: float = 0.25
+    share: float = 0.05
+    least: int = 8
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("start", self.start, STARTS), ("sparse", self.sparse, SPARSE)):
+            if value not in known:
+                raise UnknownName(name, value, known, "a form of LOST")
+
+    def sizes(self, d_in: int, d_out: int, d: int) -> tuple[int, int]:
+        """(rank, sparse channels) of a layer. Without a sparse part its parameters go to a higher rank."""
+        r, m = round(self.rank * d), max(self.least, round(self.share * d_in))
+        if self.sparse == "none":
+            return round((r * (d_in + d_out) + m * d_out) / (d_in + d_out)), 0
+        return r, m
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+
+def decompose(w: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A [d_in, r], B [r, d_out] with A B the best rank-r approximation of W^T, and the residual W^T - A B."""
+    u, s, vt = torch.linalg.svd(w.T.double(), full_matrices=False)
+    a, b = u[:, :r] * s[:r].sqrt(), s[:r, None].sqrt() * vt[:r]
+    return a.float(), b.float(), (w.T.double() - a @ b).float()
+
+
+def channels(residual: Tensor, m: int) -> Tensor:
+    """The m input channels whose rows of `residual` [d_in, d_out] have the largest norm, sorted."""
+    return residual.norm(dim=1).topk(m).indices.sort().values
+
+
+class Mixed(nn.Module):
+    """y = gamma f(x A) B + (1 - gamma) x_I W_I^T, f SiLU or nothing; or x (A B + S) with scattered entries S."""
+
+    index: Tensor  # of the channels, or of the entries
+
+    def __init__(self, w: Tensor, form: Form, d: int, rng: torch.Generator) -> None:
+        super().__init__()
+        d_out, d_in = w.shape
+        r, m = form.sizes(d_in, d_out, d)
+        self.silu, self.gamma = form.silu, form.gamma if form.sparse in ("residual", "random") else 1.0
+        a, b, residual = decompose(w, r)
+        self.residual_norms = residual.norm(dim=1)
+        if form.start != "svd":
+            a, b = _factors(form.start, d_in, r, d_out, rng)
+        self.a, self.b = nn.Parameter(a), nn.Parameter(b)
+        self.scattered = form.sparse == "scattered"
+        if self.scattered:
+            self.register_buffer("index", torch.randperm(d_in * d_out, generator=rng)[: m * d_out].sort().values)
+            self.sparse = nn.Parameter((torch.rand(m * d_out, generator=rng) * 2 - 1) / math.sqrt(d_in))
+        elif m:
+            drawn = torch.randperm(d_in, generator=torch.Generator().manual_seed(form.draw * 7919 + d_in + d_out))
+            index = channels(residual, m) if form.sparse == "residual" else drawn[:m].sort().values
+            self.register_buffer("index", index)
+            self.sparse = nn.Parameter(w.T[index].clone())  # [m, d_out], of the original weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scattered:
+            whole = (self.a @ self.b).flatten().index_add(0, self.index, self.sparse)
+            return x @ whole.view(len(self.a), -1)
+        low = x @ self.a
+        low = (F.silu(low) if self.silu else low) @ self.b
+        if self.gamma == 1.0:
+            return low
+        return self.gamma * low + (1 - self.gamma) * (x.index_select(-1, self.index) @ self.sparse)
+
+
+def _factors(start: str, d_in: int, r: int, d_out: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    a, b = torch.empty(d_in, r), torch.empty(r, d_out)
+    if start == "xavier":
+        return nn.init.xavier_normal_(a, generator=rng), nn.init.xavier_normal_(b, generator=rng)
+    if start == "cola":
+        std = r**-0.25 * (d_in + d_out) ** -0.25
+        return a.normal_(0, std, generator=rng), b.normal_(0, std, generator=rng)
+    return nn.init.kaiming_uniform_(a.T, a=math.sqrt(5), generator=rng).T.contiguous(), b.zero_()  # lora
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+class Llama(nn.Module):
+    """A LLaMA decoder with tied embeddings. ids [batch, length] -> logits [batch, length, vocabulary]."""
+
+    def __init__(self, vocabulary: int, p: Any, form: Form, seed: int) -> None:
+        """p: d, ffn, layers, heads. All forms decompose the same dense weights of a seed."""
+        super().__init__()
+        dense, other = (torch.Generator().manual_seed(s) for s in (seed, seed + 10**6))
+
+        def linear(d_in: int, d_out: int) -> nn.Module:
+            w = torch.empty(d_out, d_in).normal_(0, 0.02, generator=dense)
+            if form.start != "dense":
+                return Mixed(w, form, p.d, other)
+            layer = nn.Linear(d_in, d_out, bias=False)
+            layer.weight = nn.Parameter(w)
+            return layer
+
+        self.embedding = nn.Parameter(torch.empty(vocabulary, p.d).normal_(0, 0.02, generator=dense))
+        self.layers = nn.ModuleList(Block(p, linear) for _ in range(p.layers))
+        self.norm = nn.RMSNorm(p.d, eps=1e-6)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = F.embedding(ids, self.embedding)
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x) @ self.embedding.T
+
+    def targets(self) -> Iterator[Tensor]:
+        """The parameters of the layers that LOST replaces."""
+        for block in self.layers:
+            assert isinstance(block, Block)
+            for layer in block.linear():
+                yield from layer.parameters()
+
+
+class Block(nn.Module):
+    """Pre-norm attention with rotary positions, then the gated feed-forward layer."""
+
+    def __init__(self, p: Any, linear: Any) -> None:
+        super().__init__()
+        self.heads = p.heads
+        self.q, self.k, self.v, self.o = (linear(p.d, p.d) for _ in range(4))
+        self.gate, self.up, self.down = linear(p.d, p.ffn), linear(p.d, p.ffn), linear(p.ffn, p.d)
+        self.before, self.between = nn.RMSNorm(p.d, eps=1e-6), nn.RMSNorm(p.d, eps=1e-6)
+
+    def linear(self) -> list[nn.Module]:
+        return [self.q, self.k, self.v, self.o, self.gate, self.up, self.down]
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, d = x.shape
+        h = self.before(x)
+        q, k, v = (f(h).view(n, length, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)
+        x = x + self.o(mixed.transpose(1, 2).reshape(n, length, d))
+        h = self.between(x)
+        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Rotary position embedding of x [..., length, width], base 10,000, halves paired as in LLaMA."""
+    cos, sin = _angles(x.shape[-2], x.shape[-1])
+    a, b = x.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+@cache
+def _angles(length: int, width: int) -> tuple[Tensor, Tensor]:
+    speed = 10_000.0 ** (-torch.arange(0, width, 2) / width)
+    angle = torch.arange(length)[:, None] * speed
+    return angle.cos(), angle.sin()
+
+
+# --- training and testing --------------------------------------------------------------------------------------------
+
+
+def form_of(cell: Cell) -> Form:
+    """params: those of `Form`."""
+    return Form(**{k: v for k, v in vars(cell.params).items() if k in Form.__dataclass_fields__})
+
+
+def batch(stream: np.ndarray, i: int, size: int, context: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets [size, context] of batch i: windows of the packed stream, each read once an epoch."""
+    windows = (len(stream) - 1) // context
+    starts = shuffled(i, size, windows, seed) * context
+    rows = torch.from_numpy(np.stack([stream[s : s + context + 1] for s in starts]).astype(np.int64))
+    return rows[:, :-1], rows[:, 1:]
+
+
+def loss_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean negative log-likelihood a token, in nats."""
+    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+
+@torch.no_grad()
+def likelihoods(
+    model: nn.Module, articles: Mapping[str, np.ndarray], end: int, context: int, size: int = 32
+) -> dict[str, tuple[float, int]]:
+    """Article -> (negative log-likelihood in nats, tokens). Every token is predicted once, in windows of `context`
+    that begin with the token before their first (the end token for an article's first)."""
+    rows = []
+    for name, tokens in articles.items():
+        whole = np.append(end, tokens).astype(np.int64)
+        rows += [(name, whole[s : s + context + 1]) for s in range(0, len(whole) - 1, context)]
+    rows.sort(key=lambda row: len(row[1]))
+    total = {name: 0.0 for name in articles}
+    for s in range(0, len(rows), size):
+        some = rows[s : s + size]
+        longest = max(len(tokens) for _, tokens in some)
+        ids = torch.tensor(np.stack([np.pad(t, (0, longest - len(t)), constant_values=-100) for _, t in some]))
+        z, targets = model(ids[:, :-1].clamp_min(0)), ids[:, 1:]
+        nll = F.cross_entropy(z.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=-100)
+        nll = nll.view(targets.shape).sum(1)
+        for (name, _), value in zip(some, nll.tolist(), strict=True):
+            total[name] += value
+    return {name: (value, len(articles[name])) for name, value in total.items()}
+
+
+def _mean(found: Mapping[str, tuple[float, int]]) -> float:
+    return sum(nll for nll, _ in found.values()) / sum(n for _, n in found.values())
+
+
+def _trained(cell: Cell, part: str, recipe: Recipe, label: str = "") -> tuple[Llama, Any]:
+    benchmark: Any = cell.benchmark
+    p = cell.params
+    model = Llama(benchmark.vocabulary, p, form_of(cell), cell.seed)
+    held = dict(list(benchmark.validation.items())[: p.validation])
+
+    def step(i: int) -> tuple[Tensor, int]:
+        inputs, targets = batch(benchmark.train, i, p.batch, p.context, cell.seed)
+        return loss_of(model, inputs, targets), inputs.numel()
+
+    def validate() -> dict[str, float]:
+        return {"loss": _mean(likelihoods(model, held, benchmark.end, p.context))}
+
+    return model, fit(cell, part, dict(model.named_parameters()), recipe, step, validate, label)
+
+
+# --- stages and arms -------------------------------------------------------------------------------------------------
+
+
+def search(cell: Cell) -> dict[str, np.ndarray]:
+    """Stage: the validation loss that every learning rate reaches with `search_share` of the budget.
+
+    params: rates, search_share; tokens, batch, context, validation (articles) and those of Form, Llama and Recipe.
+    """
+    p = cell.params
+
+    def run(rate: float) -> Any:
+        budget = int(p.tokens * p.search_share)
+        recipe = Recipe.of(p, tokens=budget, rate=rate, every=10**9, keep="last")
+        return _trained(cell, f"rate_{rate}", recipe, f"rate_{rate}_")[1]
+
+    found = search_rates(p.rates, run)
+    losses = [min(loss, 1e9) for loss in found.values.values()]
+    return {"rates": np.array(p.rates), "losses": np.array(losses), "best": np.array([found.best])}
+
+
+def train(cell: Cell) -> dict[str, Output]:
+    """One model from scratch; `perplexity` of the test articles, and `facts` of its size.
+
+    inputs: search. params: those of `search`, every.
+    """
+    benchmark: Any = cell.benchmark
+    recipe = Recipe.of(cell.params, rate=float(cell.inputs["search"]["best"][0]))
+    start = Llama(benchmark.vocabulary, cell.params, form_of(cell), cell.seed)
+    model, fitted = _trained(cell, "training", recipe)
+    articles = {name: benchmark.test[name] for name in cell.queries}
+    found = likelihoods(model, articles, benchmark.end, cell.params.context)
+    return {"perplexity": Likelihoods(found), "facts": Facts(facts(start, model, fitted.state_bytes, recipe.rate))}
+
+
+def facts(start: Llama, model: Llama, state_bytes: int, rate: float) -> dict[str, float]:
+    """Sizes of a model: counted from shapes, and measured on the tensors that training held."""
+    parameters = sum(p.numel() for p in model.parameters())
+    mixed = [m for m in start.modules() if isinstance(m, Mixed)]
+    picked = [m for m in mixed if m.gamma != 1.0]
+    spread = [float(m.residual_norms.std() / m.residual_norms.mean()) for m in mixed]
+    chosen = [float(torch.isin(channels_of(m), m.index).float().mean()) for m in picked]
+    return {
+        "target_parameters": sum(p.numel() for p in model.targets()),
+        "parameters": parameters,
+        "computed_bytes": 3 * 4 * parameters,  # a weight and two moments of Adam, in float32
+        "measured_bytes": sum(p.numel() * p.element_size() for p in model.parameters()) + state_bytes,
+        "rate": rate,
+        "residual_spread": float(np.mean(spread)) if spread else 0.0,
+        "by_residual": float(np.mean(chosen)) if chosen else 0.0,
+    }
+
+
+def channels_of(layer: Mixed) -> Tensor:
+    """The channels that the residual norm would choose for a layer, whichever it has."""
+    return layer.residual_norms.topk(len(layer.index)).indices
+
+
+def unigram(cell: Cell) -> Likelihoods:
+    """No model: every token by its frequency in training, one added to each count. The floor."""
+    benchmark: Any = cell.benchmark
+    counts = np.bincount(benchmark.train, minlength=benchmark.vocabulary) + 1.0
+    log_p = np.log(counts / counts.sum())
+    tokens = {name: benchmark.test[name] for name in cell.queries}
+    return Likelihoods({name: (float(-log_p[t].sum()), len(t)) for name, t in tokens.items()})
+
+
+# --- speed -----------------------------------------------------------------------------------------------------------
+
+
+def speed(cell: Cell) -> Facts:
+    """One step of training (forward, backward, AdamW) a unit, for timings; the tokens it read.
+
+    params: batch, context and those of Form and Llama. Model and optimiser are made once a process.
+    """
+    benchmark: Any = cell.benchmark
+    p = cell.params
+    sizes = (p.d, p.ffn, p.layers, p.heads)
+    model, optimiser = _ready(benchmark.vocabulary, sizes, form_of(cell))
+
+    def one(units: list[str]) -> dict[str, float]:
+        for _ in units:
+            inputs, targets = batch(benchmark.train, 0, p.batch, p.context, cell.seed)
+            optimiser.zero_grad(set_to_none=True)
+            loss_of(model, inputs, targets).backward()
+            optimiser.step()
+        for unit in units:
+            cell.meter.add(unit, input_tokens=inputs.numel(), forward_passes=1)
+        return {unit: float(inputs.numel()) for unit in units}
+
+    return Facts(cell.map(list(cell.queries), one))
+
+
+@cache
+def _ready(vocabulary: int, sizes: tuple[int, ...], form: Form) -> tuple[Llama, torch.optim.Optimizer]:
+    d, ffn, layers, heads = sizes
+    model = Llama(vocabulary, SimpleNamespace(d=d, ffn=ffn, layers=layers, heads=heads), form, 0)
+    return model, torch.optim.AdamW(model.parameters(), 1e-4, fused=True)

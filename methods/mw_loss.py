@@ -1,0 +1,283 @@
+"""MW loss (arXiv 2510.00137): every positive score is compared with the negative scores of all queries.
+
+    L_CL = -1/B sum_i log e^(s+_i / tau) / (e^(s+_i / tau) + sum_{s in S-_i} e^(s / tau))
+    L_MW = mean over i and over s in the union of all S-_j of log(1 + e^(-(s+_i - s) / tau))
+
+A batch has B queries with a positive each and H hard negatives each; S-_i are the scores of query i with every other
+passage of the batch. L_CL does not change if a constant is added to all scores of a query, so that it leaves the level
+of a query's scores open; L_MW / log 2 bounds the area above the ROC curve of all scores pooled. L_MW is a mean, where
+the paper prints a sum over S-: the learning rate is searched for each loss.
+
+Only the top layers of the encoder are trained (methods/parts/tops.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.parts.batches import shuffled
+from methods.parts.params import check
+from methods.parts.tops import Top, states
+from methods.parts.training import Fit, Recipe, fit
+from methods.parts.training import search as search_rates
+from rankrepro.cell import Cell, Facts, Output, Retrieval
+
+DEPTH = 100  # negatives a query of the validation AUC
+
+
+# --- the losses ------------------------------------------------------------------------------------------------------
+
+
+def contrastive(s: Tensor, positive: Tensor, negative: Tensor, tau: float) -> Tensor:
+    """L_CL. s [B, N] scores, positive [B] column of each row's positive, negative [B, N] true for S-_i."""
+    own = F.one_hot(positive, s.shape[1]).bool()
+    return F.cross_entropy((s / tau).masked_fill(~(own | negative), -torch.inf), positive)
+
+
+def mann_whitney(s: Tensor, positive: Tensor, negative: Tensor, tau: float) -> Tensor:
+    """L_MW: all pairs of a positive and a negative, whichever query each belongs to."""
+    own = s.gather(1, positive[:, None])  # [B, 1]
+    return F.softplus((s[negative][None] - own) / tau).mean()
+
+
+def within_query(s: Tensor, positive: Tensor, negative: Tensor, tau: float) -> Tensor:
+    """L_MW restricted to pairs of one query (RankNet's): what is left without the comparison across queries."""
+    own = s.gather(1, positive[:, None])
+    pairs = F.softplus((s - own) / tau) * negative
+    return (pairs.sum(1) / negative.sum(1).clamp_min(1)).mean()
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "contrastive": contrastive,
+    "mw": mann_whitney,
+    "within": within_query,
+}
+
+
+# --- training data ---------------------------------------------------------------------------------------------------
+
+
+def lower(cell: Cell) -> dict[str, np.ndarray]:
+    """Stage: states of the frozen layers for all texts of training and validation.
+
+    queries [queries, tokens, dim] of train and validation in the order of `benchmark.of_split("train", "validation")`,
+    passages [passages, tokens, dim] and `rows`, their positions in the corpus: every positive and every negative.
+    `pool`: the places in `rows` of the positives and negatives of validation queries, among which validation ranks.
+    inputs: negatives. params: top, query_tokens, passage_tokens.
+    """
+    p, benchmark, encoder = cell.params, cell.benchmark, cell.models["encoder"]
+    position = {d: i for i, d in enumerate(benchmark.corpus)}
+    queries = benchmark.of_split("train", "validation")
+    hard = cell.inputs["negatives"]
+    validates = {position[d] for q in benchmark.of_split("validation") for d in benchmark.judgments[q]}
+    validates |= set(hard["held"].ravel().tolist())
+    trains = {position[d] for q in benchmark.of_split("train") for d in benchmark.judgments[q]}
+    rows = np.array(sorted(validates | trains | set(hard["negatives"].ravel().tolist())))
+    documents = list(benchmark.corpus.values())
+    texts = [documents[i].content for i in rows]
+    found, lengths = states(encoder, texts, p.top, p.passage_tokens, progress=cell.progress)
+    asked, widths = states(encoder, [q.text for q in queries.values()], p.top, p.query_tokens)
+    pool = np.flatnonzero(np.isin(rows, sorted(validates)))
+    return {
+        "passages": found, "passage_lengths": lengths, "rows": rows.astype(np.int32), "pool": pool.astype(np.int32),
+        "queries": asked, "query_lengths": widths,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Data:
+    """Texts as states of the frozen layers; positions count in the stage's arrays.
+
+    train, held    rows of `queries` that train and that validate
+    positives      query row -> passage positions relevant to it
+    negatives      [train, H] passage positions
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    train: np.ndarray
+    held: np.ndarray
+    positives: list[list[int]]
+    negatives: np.ndarray
+
+    @classmethod
+    def of(cls, cell: Cell) -> Data:
+        benchmark, arrays = cell.benchmark, cell.inputs["lower"]
+        queries = benchmark.of_split("train", "validation")
+        corpus = {d: i for i, d in enumerate(benchmark.corpus)}
+        place = {int(row): i for i, row in enumerate(arrays["rows"])}
+        positives = [[place[corpus[d]] for d, grade in benchmark.judgments[q].items() if grade >= 1] for q in queries]
+        trains = np.array([q.split == "train" for q in queries.values()])
+        hard = np.vectorize(place.__getitem__)(cell.inputs["negatives"]["negatives"])
+        return cls(arrays, np.flatnonzero(trains), np.flatnonzero(~trains), positives, hard)
+
+    def passages(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.arrays["passages"][rows], self.arrays["passage_lengths"][rows]
+
+    def queries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.arrays["queries"][rows], self.arrays["query_lengths"][rows]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """rows [B] of queries, passages [B + B H] (positives first), positive [B], negative [B, B + B H]."""
+
+    rows: np.ndarray
+    passages: np.ndarray
+    positive: Tensor
+    negative: Tensor
+
+
+def batch_of(data: Data, i: int, size: int, seed: int, permuted: bool) -> Batch:
+    """Batch i of a seed, the same for every loss. A passage relevant to a query is never its negative.
+
+    permuted: every query's positive is drawn from all passages of the batch, the others are its negatives (placebo).
+    """
+    rng = np.random.default_rng((seed, i, 1))
+    chosen = shuffled(i, size, len(data.train), seed)
+    rows = data.train[chosen]
+    own = np.array([rng.choice(data.positives[r]) for r in rows])
+    passages = np.concatenate([own, data.negatives[chosen].ravel()])
+    if permuted:
+        positive = torch.from_numpy(rng.integers(len(passages), size=size))
+        return Batch(rows, passages, positive, ~F.one_hot(positive, len(passages)).bool())
+    relevant = torch.from_numpy(np.stack([np.isin(passages, data.positives[r]) for r in rows]))
+    return Batch(rows, passages, torch.arange(size), ~relevant)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def _start(cell: Cell) -> Top:
+    check(cell, start=("tuned", "restarted"))
+    top = Top(cell.models["encoder"], cell.params.top)
+    return top.restart(cell.seed) if cell.params.start == "restarted" else top
+
+
+def _trained(cell: Cell, part: str, recipe: Recipe, label: str = "") -> tuple[Top, Fit]:
+    p, data, top = cell.params, Data.of(cell), _start(cell)
+    check(cell, loss=LOSSES, labels=("own", "permuted"))
+
+    def step(i: int) -> tuple[Tensor, int]:
+        b = batch_of(data, i, p.batch, cell.seed, p.labels == "permuted")
+        asked, found = data.queries(b.rows), data.passages(b.passages)
+        s = top(*asked) @ top(*found).T
+        tokens = int(asked[1].sum() + found[1].sum())
+        return LOSSES[p.loss](s, b.positive.to(s.device), b.negative.to(s.device), p.tau), tokens
+
+    pool = data.arrays["pool"]
+    place = {int(passage): i for i, passage in enumerate(pool)}
+    relevant = [[place[passage] for passage in data.positives[r]] for r in data.held]
+
+    def validate() -> dict[str, float]:
+        s = top.vectors(*data.queries(data.held)) @ top.vectors(*data.passages(pool)).T
+        return validation(s, relevant)
+
+    return top, fit(cell, part, dict(top.named_parameters()), recipe, step, validate, label)
+
+
+def validation(s: np.ndarray, positives: list[list[int]]) -> dict[str, float]:
+    """RR (cut at 10) and pooled AUC (DEPTH best others a query) of scores s [queries, passages]."""
+    ranks, own, other = [], [], []
+    for row, relevant in zip(s, positives, strict=True):
+        best = row[relevant].max()
+        ranks.append(1 + int((row > best).sum()))
+        own.append(row[relevant])
+        other.append(np.sort(np.delete(row, relevant))[::-1][:DEPTH])
+    negatives = np.sort(np.concatenate(other))
+    higher = np.searchsorted(negatives, np.concatenate(own)) / len(negatives)
+    return {"RR": float(np.mean([1 / r if r <= 10 else 0.0 for r in ranks])), "AUC": float(higher.mean())}
+
+
+def search(cell: Cell) -> dict[str, np.ndarray]:
+    """Stage: the best validation RR of every learning rate with `search_share` of the budget.
+
+    inputs: negatives, lower. params: rates, search_share and those of `train`.
+    """
+    p = cell.params
+
+    def run(rate: float) -> Fit:
+        recipe = Recipe.of(p, tokens=int(p.tokens * p.search_share), rate=rate, watch="RR", higher=True, keep="last")
+        return _trained(cell, f"rate_{rate}", recipe, f"rate_{rate}_")[1]
+
+    found = search_rates(p.rates, run, higher=True)
+    values = [max(value, 0.0) for value in found.values.values()]
+    return {"rates": np.array(p.rates), "values": np.array(values), "best": np.array([found.best])}
+
+
+def train(cell: Cell) -> dict[str, np.ndarray]:
+    """Stage: the top layers after training, by name, and `steps_to_best`.
+
+    inputs: negatives, lower, search. params: top, start (tuned, restarted), loss (contrastive, mw, within), tau, batch,
+    labels (own, permuted) and those of Recipe.
+    """
+    recipe = Recipe.of(cell.params, rate=float(cell.inputs["search"]["best"][0]), watch="RR", higher=True)
+    top, fitted = _trained(cell, "training", recipe)
+    return {**top.arrays(), "steps_to_best": np.array([fitted.best_step])}
+
+
+def start(cell: Cell) -> dict[str, np.ndarray]:
+    """Stage: the top layers before training. params: top, start."""
+    return {**_start(cell).arrays(), "steps_to_best": np.array([0])}
+
+
+# --- retrieval -------------------------------------------------------------------------------------------------------
+
+
+def lower_corpus(cell: Cell) -> dict[str, np.ndarray]:
+    """Stage: states of the frozen layers for the corpus, in its order. params: top, passage_tokens."""
+    p = cell.params
+    texts = [d.content for d in cell.benchmark.corpus.values()]
+    found, lengths = states(cell.models["encoder"], texts, p.top, p.passage_tokens, progress=cell.progress)
+    return {"passages": found, "passage_lengths": lengths}
+
+
+def embed(cell: Cell) -> dict[str, np.ndarray]:
+    """Stage: embeddings [documents, dim] of the corpus. inputs: lower_corpus, weights. params: top."""
+    found = cell.inputs["lower_corpus"]
+    top = Top(cell.models["encoder"], cell.params.top).load(cell.inputs["weights"])
+    return {"embeddings": top.vectors(found["passages"], found["passage_lengths"])}
+
+
+def retrieve(cell: Cell) -> dict[str, Output]:
+    """Exact search by cosine: `plain`; `standardised`, each query's scores less their mean, over their deviation
+    (the same order: a calibration after training); `steps` to the best checkpoint.
+
+    inputs: weights, embeddings. params: top, query_tokens, k.
+    """
+    p, corpus = cell.params, cell.inputs["embeddings"]["embeddings"]
+    encoder, ids = cell.models["encoder"], list(cell.benchmark.corpus)
+    top = Top(encoder, p.top).load(cell.inputs["weights"])
+
+    def search_(queries: list[str]) -> dict[str, dict[str, float]]:
+        vectors = top.vectors(*states(encoder, [cell.queries[q] for q in queries], p.top, p.query_tokens))
+        return {q: best(ids, corpus @ v, p.k, _excluded(cell, q)) for q, v in zip(queries, vectors, strict=True)}
+
+    found = cell.map(sorted(cell.queries, key=lambda q: (len(cell.queries[q]), q)), search_, batch=32)
+    steps = {"steps_to_best": float(cell.inputs["weights"]["steps_to_best"][0])}
+    calibrated = {q: standardised(scores) for q, scores in found.items()}
+    return {"plain": Retrieval(found), "standardised": Retrieval(calibrated), "steps": Facts(steps)}
+
+
+def _excluded(cell: Cell, q: str) -> set[str]:
+    return set(cell.benchmark.queries[q].excluded)
+
+
+def best(ids: list[str], scores: np.ndarray, k: int, excluded: set[str]) -> dict[str, float]:
+    """The k best documents, equal ones (to 5 decimals) by id."""
+    order = np.argsort(-scores)[: k + len(excluded) + 50]
+    ranked = sorted((-round(float(scores[i]), 5), ids[i]) for i in order if ids[i] not in excluded)[:k]
+    return {d: -s for s, d in ranked}
+
+
+def standardised(scores: Mapping[str, float]) -> dict[str, float]:
+    """Mean 0 and deviation 1 over the documents that a query retrieved."""
+    values = np.array(list(scores.values()))
+    deviation: Any = values.std() or 1.0
+    return {d: float((s - values.mean()) / deviation) for d, s in scores.items()}

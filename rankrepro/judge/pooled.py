@@ -1,0 +1,104 @@
+"""Pooled measures: values of many units at once, which no mean over units gives.
+
+Each has the material of a unit, ready for JSON, and a `pool`: materials of all units -> a function from how often each
+unit is counted [units] to the value. What does not depend on the counts is computed once, so that a bootstrap is fast.
+
+The area under the ROC curve compares every relevant document of one query with the other documents of every query.
+Those are a query's DEPTH best scored documents without a relevance judgment of 1 or more; a relevant document that was
+not retrieved has the lowest score of its query's list, the highest it can have had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rankrepro.benchmarks.base import Truth
+from rankrepro.cell import Likelihoods, Output
+from rankrepro.errors import OutputError
+from rankrepro.judge.statistics import Array
+
+Value = Callable[[Array], float]  # multiplicities of the units -> the value
+Pool = Callable[[Sequence[Any]], Value]
+
+DEPTH = 100
+FALSE_POSITIVES = (0.01, 0.05, 0.1, 0.2, 0.5)  # rates at which a ROC curve is read off
+
+
+def likelihoods(output: Likelihoods, truth: Any) -> dict[str, list[float]]:
+    """Block -> [nll, tokens]. OutputError where a block has not the tokens that the truth counts."""
+    known = getattr(truth, "tokens", {})
+    for block, (_, tokens) in output.values.items():
+        if tokens != known.get(block, tokens):
+            raise OutputError(f"'{block}' has {known[block]} tokens, the likelihood is of {tokens}: score every token")
+    return {block: [float(nll), float(tokens)] for block, (nll, tokens) in output.values.items()}
+
+
+def perplexity(blocks: Sequence[Sequence[float]]) -> Value:
+    """exp of the mean negative log-likelihood a token."""
+    nll, tokens = np.array(blocks, dtype=float).reshape(-1, 2).T
+    return lambda counts: math.exp(counts @ nll / (counts @ tokens))
+
+
+def scores(output: Output, truth: Truth) -> dict[str, list[list[float]]]:
+    """Query -> [scores of its relevant documents, scores of its DEPTH best others]."""
+    found = {}
+    for q, ranked in output.values.items():
+        relevant = {d for d, grade in truth.qrels.get(q, {}).items() if grade >= 1}
+        if not relevant:
+            continue
+        lowest = min(ranked.values())
+        others = sorted((s for d, s in ranked.items() if d not in relevant), reverse=True)[:DEPTH]
+        found[q] = [[ranked.get(d, lowest) for d in sorted(relevant)], others]
+    return found
+
+
+def auc(units: Sequence[Sequence[Sequence[float]]]) -> Value:
+    """The share of pairs (relevant, other), of all queries, in which the relevant one scores higher; ties are half."""
+    positives, negatives = _sizes(units)
+    ordered = [np.sort(other) for _, other in units]
+    wins = np.empty((len(units), len(units)))  # of the relevant ones of i over the others of j
+    every = np.concatenate([np.asarray(own, dtype=float) for own, _ in units])
+    starts = np.concatenate(([0], np.cumsum(positives)[:-1])).astype(int)
+    for j, other in enumerate(ordered):
+        below = (np.searchsorted(other, every, "left") + np.searchsorted(other, every, "right")) / 2
+        wins[:, j] = np.add.reduceat(below, starts)
+
+    return lambda counts: float(counts @ wins @ counts / ((counts @ positives) * (counts @ negatives)))
+
+
+def within_auc(output: Output, truth: Truth) -> dict[str, float]:
+    """Query -> its own area under the curve: blind to how scores compare between queries; 1/2 without other documents.
+
+    The mean over queries is a plain one: this measure is not pooled and stands beside the one that is.
+    """
+    return {q: auc([unit])(np.ones(1)) if unit[1] else 0.5 for q, unit in scores(output, truth).items()}
+
+
+def true_positives(rate: float) -> Pool:
+    """The share of relevant documents above the one threshold that lets `rate` of all others through."""
+
+    def pool(units: Sequence[Sequence[Sequence[float]]]) -> Value:
+        positives, _ = _sizes(units)
+        own = np.concatenate([np.asarray(p, dtype=float) for p, _ in units])
+        other = np.concatenate([np.asarray(n, dtype=float) for _, n in units])
+        owner = np.repeat(np.arange(len(units)), [len(n) for _, n in units])
+        down = np.argsort(-other, kind="stable")
+        falling, owner = other[down], owner[down]
+        holder = np.repeat(np.arange(len(units)), positives.astype(int))
+
+        def value(counts: Array) -> float:
+            passed = np.cumsum(counts[owner])
+            threshold = falling[min(np.searchsorted(passed, rate * passed[-1], "right"), len(falling) - 1)]
+            return float(counts[holder] @ (own > threshold) / (counts @ positives))
+
+        return value
+
+    return pool
+
+
+def _sizes(units: Sequence[Sequence[Sequence[float]]]) -> tuple[Array, Array]:
+    return np.array([len(p) for p, _ in units], dtype=float), np.array([len(n) for _, n in units], dtype=float)

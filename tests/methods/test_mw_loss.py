@@ -1,0 +1,234 @@
+"""MW loss: the formulas, the lemma, the batches; training on top of frozen layers is training the encoder's top."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from methods import mw_loss, pairs
+from methods.mw_loss import LOSSES, Batch, Data, batch_of, contrastive, mann_whitney, within_query
+from methods.parts.encoder import encode
+from methods.parts.tops import Top, states
+from rankrepro.benchmarks.base import Benchmark, Document, Query
+from rankrepro.cell import Cell
+from rankrepro.errors import BenchmarkError, UnknownName
+
+TAU = 0.1
+
+
+def batch(b: int = 5, h: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scores of b queries with b + b h passages; passage i is the positive of query i."""
+    s = torch.rand(b, b + b * h, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+    positive = torch.arange(b)
+    return s, positive, ~torch.nn.functional.one_hot(positive, s.shape[1]).bool()
+
+
+# --- the losses ------------------------------------------------------------------------------------------------------
+
+
+def test_the_losses_are_the_printed_sums():
+    s, positive, negative = batch()
+    own = [s[i, positive[i]].item() for i in range(5)]
+    others = [s[i][negative[i]].tolist() for i in range(5)]
+    assert len(others[0]) == 2 * 5 + 4  # H B + (B - 1)
+    cl = [-math.log(math.exp(p / TAU) / (math.exp(p / TAU) + sum(math.exp(x / TAU) for x in n)))
+          for p, n in zip(own, others, strict=True)]  # fmt: skip
+    assert contrastive(s, positive, negative, TAU).item() == pytest.approx(np.mean(cl))
+    union = [x for n in others for x in n]
+    mw = [math.log1p(math.exp(-(p - x) / TAU)) for p in own for x in union]
+    assert len(mw) == 5 * 5 * (2 * 5 + 4)
+    assert mann_whitney(s, positive, negative, TAU).item() == pytest.approx(np.mean(mw))
+    within = [np.mean([math.log1p(math.exp(-(p - x) / TAU)) for x in n]) for p, n in zip(own, others, strict=True)]
+    assert within_query(s, positive, negative, TAU).item() == pytest.approx(np.mean(within))
+
+
+def test_an_offset_of_a_query_leaves_the_contrastive_loss_and_not_the_mw_loss():
+    """The paper's lemma: the contrastive loss does not see a constant added to all scores of a query."""
+    s, positive, negative = batch()
+    moved = s + torch.randn(5, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for loss in (contrastive, within_query):
+        assert loss(moved, positive, negative, TAU).item() == pytest.approx(loss(s, positive, negative, TAU).item())
+    assert abs(mann_whitney(moved, positive, negative, TAU) - mann_whitney(s, positive, negative, TAU)) > 0.1
+
+
+def test_offsets_spoil_the_pooled_area_of_scores_that_rank_perfectly():
+    s = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1]])
+    y = [[1, 0, 0], [1, 0, 0]]
+    assert roc_auc_score(np.ravel(y), s.ravel()) == 1.0
+    assert roc_auc_score(np.ravel(y), (s + np.array([[0], [5]])).ravel()) < 1.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("tau", [0.01, 0.1, 1.0])
+def test_it_bounds_the_area_above_the_pooled_curve(seed, tau):
+    s, positive, negative = batch(seed=seed)
+    y = torch.cat([torch.ones(5), torch.zeros(int(negative.sum()))])
+    scores = torch.cat([s[torch.arange(5), positive], s[negative]])
+    loss = mann_whitney(s, positive, negative, tau).item()
+    assert 1 - roc_auc_score(y, scores) <= loss / math.log(2) + 1e-12
+
+
+def test_a_tau_of_a_hundredth_neither_overflows_nor_loses_its_gradient():
+    for loss in LOSSES.values():
+        s = torch.tensor([[-1.0, 1.0], [1.0, -1.0]], requires_grad=True)
+        value = loss(s, torch.tensor([0, 1]), torch.tensor([[False, True], [True, False]]), 0.01)
+        value.backward()
+        assert value.item() == pytest.approx(200, rel=0.01) and s.grad.abs().min() > 0.1
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def data(n: int = 12) -> Data:
+    arrays = {"rows": np.arange(20), "queries": np.zeros((n + 2, 1, 1)), "passages": np.zeros((20, 1, 1))}
+    positives = [[0, 1] if q == 0 else [q // 2 + 1] for q in range(n + 2)]
+    return Data(arrays, np.arange(n), np.arange(n, n + 2), positives, np.full((n, 1), 19))
+
+
+def test_a_passage_relevant_to_a_query_is_never_its_negative():
+    d = data()
+    seen = set()
+    for i in range(6):
+        b = batch_of(d, i, 4, 0, permuted=False)
+        assert isinstance(b, Batch) and len(b.passages) == 8
+        for row, own, negative in zip(b.rows, b.positive, b.negative, strict=True):
+            assert b.passages[own] in d.positives[row]
+            assert not set(b.passages[negative.numpy()]) & set(d.positives[row])
+        seen |= set(b.rows.tolist())
+    assert seen == set(range(12))
+
+
+def test_batches_are_a_function_of_seed_and_number_and_permuted_labels_are_any_passage():
+    d = data()
+    a, b, c = (batch_of(d, i, 4, seed, False) for i, seed in ((2, 0), (2, 0), (2, 1)))
+    assert (a.rows == b.rows).all() and (a.passages == b.passages).all() and (a.rows != c.rows).any()
+    positives = torch.cat([batch_of(d, i, 4, 0, True).positive for i in range(60)])
+    assert set(positives.tolist()) == set(range(8))
+    placebo = batch_of(d, 0, 4, 0, True)
+    assert (placebo.negative.sum(1) == 7).all() and not placebo.negative[torch.arange(4), placebo.positive].any()
+
+
+# --- frozen layers and the top ---------------------------------------------------------------------------------------
+
+TEXTS = [
+    "The Danube flows through ten countries.",
+    "Chess",
+    "Copper conducts heat and electricity very well.",
+]
+
+
+def test_states_and_top_are_the_encoder(encoder):
+    for top in (1, 2, 6):
+        vectors = Top(encoder, top).vectors(*states(encoder, TEXTS, top, 12))
+        assert np.abs(vectors - encode(encoder, TEXTS, 12, 8)).max() < 2e-3  # half precision between the two
+
+
+def test_restart_draws_all_of_the_top_anew_and_load_brings_it_back(encoder):
+    top = Top(encoder, 2)
+    before = top.arrays()
+    again = Top(encoder, 2).restart(3).arrays()
+    assert all(np.abs(again[n] - before[n]).max() > 0 for n in before if n.endswith("weight"))
+    assert all((again[n] == Top(encoder, 2).restart(3).arrays()[n]).all() for n in again)
+    assert all((top.restart(1).load(before).arrays()[n] == before[n]).all() for n in before)
+    assert (Top(encoder, 2).arrays()["layers.0.output.dense.weight"] == before["layers.0.output.dense.weight"]).all()
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+WORDS = ["river", "chess", "copper", "owl", "paris", "violin", "desert", "comet", "bridge", "tiger", "salt", "piano"]
+
+
+@pytest.fixture(scope="module")
+def small() -> Benchmark:
+    corpus = {w: Document(w, w.title(), f"The {w} is a thing, this text says so in a few words.") for w in WORDS}
+    queries = {
+        f"q{w}": Query(f"q{w}", f"what is a {w}", "validation" if i > 8 else "train") for i, w in enumerate(WORDS)
+    }
+    return Benchmark("t/pairs", queries, corpus, {q: {q[1:]: 1} for q in queries})
+
+
+def cell(benchmark: Benchmark, encoder, inputs=None, **params) -> Cell:
+    default = {
+        "k1": 0.9, "b": 0.4, "skip": 1, "count": 2, "held": 3, "top": 1, "query_tokens": 8, "passage_tokens": 16, 
+        "start": "restarted", "loss": "mw", "labels": "own", "tau": 0.05, "batch": 4, "tokens": 4000, "every": 3,
+        "rates": [1e-6, 1e-3], "search_share": 0.3, "keep": "best", "patience": 0, "k": 5,
+    }  # fmt: skip
+    texts = {q.id: q.text for q in benchmark.queries.values()}
+    return Cell(
+        "t.x", benchmark, texts, {}, SimpleNamespace(**{**default, **params}), 0, {"encoder": encoder}, inputs or {}
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(small, encoder):
+    negatives = pairs.negatives(cell(small, encoder))
+    return {"negatives": negatives, "lower": mw_loss.lower(cell(small, encoder, {"negatives": negatives}))}
+
+
+def test_negatives_are_neither_judged_nor_relevant_to_validation(small, prepared):
+    found = prepared["negatives"]["negatives"]
+    training = list(small.of_split("train"))
+    assert found.shape == (9, 2)
+    for q, row in zip(training, found, strict=True):
+        names = {WORDS[i] for i in row}
+        assert len(names) == 2 and q[1:] not in names and not names & set(WORDS[9:])
+    held = prepared["negatives"]["held"]
+    for q, row in zip(small.of_split("validation"), held, strict=True):
+        assert len({WORDS[i] for i in row} - {q[1:]}) == 3
+    pool = {WORDS[i] for i in prepared["lower"]["rows"][prepared["lower"]["pool"]]}
+    assert pool == set(WORDS[9:]) | {WORDS[i] for i in held.ravel()}
+    with pytest.raises(BenchmarkError, match="too small for 9 negatives"):
+        pairs.negatives(cell(small, None, count=9))
+
+
+def test_validation_by_hand():
+    s = np.array([[0.9, 0.5, 0.1], [0.2, 0.3, 0.4]])
+    found = mw_loss.validation(s, [[0], [1]])
+    assert found["RR"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["AUC"] == pytest.approx(roc_auc_score([1, 0, 0, 0, 1, 0], s.ravel()))
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_every_loss_gets_layers_drawn_anew_off_the_floor(small, encoder, prepared, loss):
+    c = cell(small, encoder, {**prepared, "search": {"best": np.array([1e-3])}}, loss=loss)
+    out = mw_loss.train(c)
+    curve = dict(map(tuple, c.history.record()["training_loss"]))
+    assert list(curve.values())[-1] < 0.7 * next(iter(curve.values()))
+    assert out["steps_to_best"].shape == (1,) and set(out) == {*Top(encoder, 1).arrays(), "steps_to_best"}
+
+
+def test_arms_share_batches_and_budget(small, encoder, prepared):
+    spent = []
+    for loss in LOSSES:
+        c = cell(small, encoder, {**prepared, "search": {"best": np.array([1e-4])}}, loss=loss)
+        mw_loss.train(c)
+        spent.append(c.meter.record()["units"]["training"])
+    assert len({(s["input_tokens"], s["forward_passes"]) for s in spent}) == 1
+
+
+def test_search_tries_every_rate(small, encoder, prepared):
+    found = mw_loss.search(cell(small, encoder, prepared))
+    assert found["values"].shape == (2,) and found["best"][0] in (1e-6, 1e-3)
+    with pytest.raises(UnknownName, match="did you mean 'within'"):
+        mw_loss.search(cell(small, encoder, prepared, loss="withn"))
+
+
+def test_retrieval_of_the_untouched_encoder_is_dense_search(small, encoder):
+    c = cell(small, encoder, start="tuned")
+    weights = mw_loss.start(c)
+    c.inputs = {"lower_corpus": mw_loss.lower_corpus(c), "weights": weights}
+    c.inputs["embeddings"] = mw_loss.embed(c)
+    out = {name: o.checked(c).values for name, o in mw_loss.retrieve(c).items()}
+    vectors = encode(encoder, [d.content for d in small.corpus.values()], 16, 8)
+    for q, text in c.queries.items():
+        s = vectors @ encode(encoder, [text], 8, 1)[0]
+        assert list(out["plain"][q]) == [WORDS[i] for i in np.argsort(-s)[:5]]
+        assert list(out["standardised"][q]) == list(out["plain"][q])  # another level, the same ranking
+        values = np.array(list(out["standardised"][q].values()))
+        assert values.mean() == pytest.approx(0, abs=1e-4) and values.std() == pytest.approx(1, abs=1e-4)
+    assert out["steps"] == {"steps_to_best": 0.0}
