@@ -78,7 +78,7 @@ def _consequence(claim: Claim, card: str) -> str:
                 "change our mind."
             )
         case "placebo failed as it must":
-            return ". With its ingredient destroyed the effect is not significant at 0.001, as it must be."
+            return ". With its ingredient destroyed it does not pass at 0.001, as it must be."
         case "placebo passed":
             return ". Its ingredient is destroyed and still it passes at 0.001: the comparison is broken."
         case other:

@@ -81,7 +81,7 @@ def said(**changes: Any) -> str:
             "full − max(query_last, attention_sorting) is +0.056 [0.019, 0.093] in nDCG@10",
         ),
         ({"verdict": "smoke"}, "Too few units for a verdict."),
-        ({"verdict": "placebo failed as it must", "role": "placebo"}, "not significant at 0.001, as it must be."),
+        ({"verdict": "placebo failed as it must", "role": "placebo"}, "it does not pass at 0.001, as it must be."),
         ({"verdict": "placebo passed", "role": "placebo"}, "the comparison is broken"),
         ({"verdict": "identity"}, "True by construction"),
         ({"effect": None, "ci": [None, None]}, "The effect cannot be computed"),
