@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankrepro.report import sheets
+from rankrepro.report.sentences import no_effect, side
 from rankrepro.report.sheets import CEILING, Cell, Sheet
 from rankrepro.report.text import interval, listed, number, plural, seconds, short
 
@@ -34,6 +35,7 @@ VERDICTS = {  # verdict -> CSS variable, shape
 SERIES = ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--soft")
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # of one width: what is measured here fits there
 WIDTH = 380  # of a plot area; with its labels it fits a column and, scrolled, a phone
+FASTEST = 1e-4  # seconds: what costs less stands at the left edge of a logarithmic axis
 POINTS = 150  # of a curve, at most
 
 CONFIG = {
@@ -148,7 +150,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     data = Data()
     charts = [_panel(data, family, measure, group, card) for (family, measure), group in panels.items()]
     chart = alt.vconcat(*charts, spacing=26).resolve_scale(x="independent", color="shared", shape="shared")
-    sides = [_side(c) for c in shown]
+    sides = [side(c) for c in shown]
     takeaway = (
         f"{plural(len(shown), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
         f"(upright line; faint: the smallest effect that counts), {sides.count(-1)} on the other side, "
@@ -161,7 +163,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
             Cell(c["verdict"]),
             Cell(number(c["effect"]), sort=c["effect"]),
             Cell(interval(c["ci"])),
-            Cell(number(_null(c), 2), sort=_null(c)),
+            Cell(number(no_effect(c), 2), sort=no_effect(c)),
         ]
         for c in shown
     ]
@@ -173,12 +175,12 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
             "effect": c["effect"],
             "ci_low": c["ci"][0],
             "ci_high": c["ci"][1],
-            "no_effect": _null(c),
+            "no_effect": no_effect(c),
         }
         for c in shown
     ]
     sheet = Sheet(
-        "effects of the claims", ["claim", "kind", "verdict", "effect", "95 % interval", "no effect"], lines, records
+        "Effects of the claims", ["claim", "kind", "verdict", "effect", "95 % interval", "no effect"], lines, records
     )
     return Figure("forest", "Effects of the claims", takeaway, data.compiled(chart), sheet)
 
@@ -195,7 +197,7 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
             "effect": c["effect"],
             "low": c["ci"][0] if c["ci"][0] is not None else c["effect"],
             "high": c["ci"][1] if c["ci"][1] is not None else c["effect"],
-            "null": _null(c),
+            "null": no_effect(c),
         }
         for c in claims
     ]
@@ -245,30 +247,11 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
     return alt.layer(*layers).properties(width=WIDTH, height=alt.Step(24))
 
 
-def _null(c: Row) -> float:
-    """Where there is no effect: 0, the bound of a ratio or share, the margin a noninferior arm may lose."""
-    if c["kind"] in ("ratio", "share"):
-        return float(c["bound"])
-    return -float(c["margin"]) if c["kind"] == "noninferiority" else 0.0
-
-
 def _targets(c: Row) -> list[float]:
     """What an effect has to reach: the smallest that counts; of an equivalence both margins."""
     if c["kind"] == "equivalence":
         return [-float(c["margin"]), float(c["margin"])]
-    return [_null(c) + float(c["min_effect"])] if c["min_effect"] is not None else []
-
-
-def _side(c: Row) -> int:
-    """1 if the interval lies on the claimed side of no effect, −1 on the other, 0 if it holds it."""
-    low, high = c["ci"]
-    if low is None or high is None:
-        return 0
-    if c["kind"] == "equivalence":
-        return 1 if -c["margin"] < low and high < c["margin"] else 0
-    sign = -1 if c["kind"] == "ratio" else 1
-    null = _null(c)
-    return sign if low > null else -sign if high < null else 0
+    return [no_effect(c) + float(c["min_effect"])] if c["min_effect"] is not None else []
 
 
 # --- quality against cost --------------------------------------------------------------------------------------------
@@ -284,7 +267,7 @@ def cost(table: Row, card: str) -> Figure | None:
             "arm": short(r["arm"], card),
             "benchmark": r["benchmark"],
             "value": r["value"],
-            "seconds": r["cost"]["seconds_per_unit"],
+            "seconds": max(r["cost"]["seconds_per_unit"], FASTEST),
             "tokens": r["cost"]["input_tokens"],
             "owner": "this card" if r["arm"].startswith(f"{card}.") else "shared control",
         }
@@ -292,12 +275,12 @@ def cost(table: Row, card: str) -> Figure | None:
         if r["measure"] == lead
         and not r["arm"].startswith(CEILING)
         and r["value"] is not None
-        and r["cost"]["seconds_per_unit"]
+        and r["cost"]["seconds_per_unit"] is not None
     ]
     if len({r["seconds"] for r in rows}) < 2:
         return None
     better = sheets.direction(lead)
-    names = list(dict.fromkeys(r["benchmark"] for r in rows))
+    names = [b for b in dict.fromkeys(r["benchmark"] for r in table["rows"]) if b in {r["benchmark"] for r in rows}]
     for r in rows:
         rivals = (o for o in rows if o["benchmark"] == r["benchmark"] and o is not r)
         r["front"] = not any(
@@ -365,7 +348,7 @@ def cost(table: Row, card: str) -> Figure | None:
     ]
     records = [{k: r[k] for k in ("arm", "benchmark", "value", "seconds", "tokens", "front")} for r in rows]
     sheet = Sheet(
-        f"quality and cost, {table['name']}",
+        f"Quality and cost, {table['name']}",
         ["arm", "benchmark", lead, "time / unit", "front"],
         lines,
         records,
@@ -391,12 +374,12 @@ def _place_labels(rows: list[dict[str, Any]]) -> None:
             r |= {"left": "", "right": ""}
             label = r["arm"].removeprefix("baselines.")
             width = 0.02 * len(label) + 0.05
-            for side in ("left", "right") if x > 0.5 else ("right", "left"):
-                low, high = (x - width, x) if side == "left" else (x, x + width)
+            for place in ("left", "right") if x > 0.5 else ("right", "left"):
+                low, high = (x - width, x) if place == "left" else (x, x + width)
                 free = all(high < a or b < low or abs(y - h) > 0.08 for a, b, h in taken)
                 if r["front"] and free:
                     taken.append((low, high, y))
-                    r[side] = label
+                    r[place] = label
                     break
 
 
@@ -473,7 +456,7 @@ def timings(found: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure
         [Cell(r["timing"]), Cell(r["unit"]), *(Cell(seconds(r[k]), sort=r[k]) for k in ("a", "b", "aa"))]
         for r in records
     ]
-    sheet = Sheet("seconds of every unit", ["timing", "unit", "a", "b", "a once more"], lines, records)
+    sheet = Sheet("Seconds of every unit", ["timing", "unit", "a", "b", "a once more"], lines, records)
     return Figure(
         "timings",
         "Paired timings, query by query",
@@ -545,7 +528,7 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
         for line in lines
     ]
     sheet = Sheet(
-        "training curves, ends",
+        "Training curves, ends",
         ["arm", "benchmark", "seed", "series", "first", "last", "lowest", "highest", "last step"],
         [
             [

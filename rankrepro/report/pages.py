@@ -254,7 +254,7 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
         "made": made,
         "timing_words": [sentences.timing(t, key) for t in found["timings"]],
         "examples": examples(paper),
-        "attribution": paper.examples.get("attribution", {}),
+        "attribution": shared(paper.examples.get("attribution", {})),
         "started": min((c["started"] for c in found["cells"]), default=None),
         "totals": totals([paper]),
     }
@@ -304,13 +304,21 @@ def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:
 def limits(paper: Paper, scale: str) -> list[dict[str, str]]:
     """What the benchmarks of a page cannot show, each text once with the benchmarks it holds for."""
     names = {r["benchmark"]: None for t in paper.page["tables"] for r in t["rows"]} if paper.results else {}
-    found: dict[str, list[str]] = {}
+    found = {}
     for name in names or paper.card.benchmarks_at(scale):
         try:
-            found.setdefault(benchmarks.get(name).cannot_show, []).append(name)
+            found[name] = benchmarks.get(name).cannot_show
         except UnknownName:
-            found.setdefault("No card describes this benchmark.", []).append(name)
-    return [{"benchmarks": text.listed(b), "words": words} for words, b in found.items() if words]
+            found[name] = "No card describes this benchmark."
+    return shared(found)
+
+
+def shared(words: Mapping[str, str]) -> list[dict[str, str]]:
+    """Benchmark -> text, with benchmarks of the same text together."""
+    same: dict[str, list[str]] = {}
+    for name, said in words.items():
+        same.setdefault(said, []).append(name)
+    return [{"benchmarks": text.listed(names), "words": said} for said, names in same.items() if said]
 
 
 def embedded(figures: Iterable[charts.Figure]) -> dict[str, Any]:

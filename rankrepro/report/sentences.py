@@ -52,6 +52,8 @@ def _finding(claim: Claim, card: str, timings: Mapping[str, Any]) -> str:
         size = _with(number(abs(effect)), _signed(effect, ci))
         return f"{measure} is {size} {'lower' if effect < 0 else 'higher'} with {pair[0]} than with {pair[1]} {where}"
     subject = words(claim["expr"], card) if claim["expr"] else "the effect"
+    if re.fullmatch(r"[\w.]+", subject):
+        return f"{measure} of {subject} is {_with(number(effect), interval(ci))} {where}"
     return f"{subject} is {_with(number(effect, signed=True), interval(ci))} in {measure} {where}"
 
 
@@ -75,7 +77,7 @@ def _consequence(claim: Claim, card: str) -> str:
                 "change our mind."
             )
         case "placebo failed as it must":
-            return ". With its ingredient destroyed the effect is not significant at 0.001, as it must be."
+            return ". With its ingredient destroyed it does not pass at 0.001, as it must be."
         case "placebo passed":
             return ". Its ingredient is destroyed and still it passes at 0.001: the comparison is broken."
         case other:
@@ -114,14 +116,48 @@ def _target(claim: Claim) -> str:
 def _undecided(claim: Claim) -> str:
     if claim["note"]:
         return f"The evidence is not sound: {claim['note']}."
-    said = f"That excludes neither no effect nor {_target(claim)}"
-    unit = unit_of(claim)
+    if None in claim["ci"]:
+        said = "The data cannot bound it on both sides"
+    elif side(claim) > 0:
+        said = f"The 95 % interval excludes no effect, but {_shortfall(claim)}"
+    else:
+        said = f"The interval holds no effect as well as {_target(claim)}"
     if claim["needed_n"]:
-        said += f"; about {plural(claim['needed_n'], unit)} would tell"
+        said += f"; about {plural(_rounded(claim['needed_n']), unit_of(claim))} would tell"
     if claim["detectable"] is not None:
         digits = 2 if claim["kind"] == "ratio" else 3
         said += f" (these can show an effect of {number(claim['detectable'], digits)})"
     return said + "."
+
+
+def _shortfall(claim: Claim) -> str:
+    """What an effect beyond doubt at 95 % still lacks."""
+    if claim["min_effect"] is not None and claim["effect"] < no_effect(claim) + claim["min_effect"]:
+        return f"the effect does not reach {_target(claim)}"
+    return f"not at the level that the number of claims asks for (p {p_value(claim['p_holm'])} after Holm)"
+
+
+def no_effect(claim: Claim) -> float:
+    """Where there is none: 0, the bound of a ratio or share, the margin a noninferior arm may lose."""
+    if claim["kind"] in ("ratio", "share"):
+        return float(claim["bound"])
+    return -float(claim["margin"]) if claim["kind"] == "noninferiority" else 0.0
+
+
+def side(claim: Claim) -> int:
+    """1 if the 95 % interval lies on the claimed side of no effect, −1 on the other, 0 if it holds it or has no end."""
+    low, high = claim["ci"]
+    if low is None or high is None:
+        return 0
+    if claim["kind"] == "equivalence":
+        return 1 if -claim["margin"] < low and high < claim["margin"] else 0
+    sign, null = -1 if claim["kind"] == "ratio" else 1, no_effect(claim)
+    return sign if low > null else -sign if high < null else 0
+
+
+def _rounded(n: int) -> int:
+    """Two figures of an estimate that has no more."""
+    return int(float(f"{n:.2g}"))
 
 
 def _where(claim: Claim) -> str:

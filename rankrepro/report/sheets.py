@@ -43,9 +43,17 @@ class Sheet:
     slug: str = field(default="")
 
     @property
-    def words(self) -> list[bool]:
-        """Per column, whether it holds prose."""
-        return [any(line[i].words for line in self.lines) for i in range(len(self.head))]
+    def columns(self) -> list[str]:
+        """What each column holds: `words` (prose, wrapped), `text` (names) or `number`."""
+        found = []
+        for i in range(len(self.head)):
+            cells = [line[i] for line in self.lines]
+            if any(c.words for c in cells):
+                found.append("words")
+            else:
+                text_only = i == 0 or all(c.sort is None or isinstance(c.sort, str) for c in cells)
+                found.append("text" if text_only else "number")
+        return found
 
 
 def number_slugs(sheets: Iterable[Sheet]) -> None:
@@ -199,7 +207,7 @@ def of_claims(claims: Sequence[Mapping[str, Any]], sentences: Mapping[str, str])
         for c in claims
     ]
     return Sheet(
-        "claims",
+        "Claims",
         ["claim", "sentence", "verdict", "effect", "p (Holm)", "n"],
         lines,
         records,
@@ -214,7 +222,7 @@ def of_timings(timings: Sequence[Mapping[str, Any]], card: str) -> Sheet:
             Cell(short(t["b"], card)),
             Cell(t["benchmark"]),
             Cell(number(t["ratio"], 2), interval(t["ci"], 2), sort=t["ratio"]),
-            Cell(interval(t["aa"], 2) or NONE),
+            Cell(interval(t["aa"], 2) or NONE, sort=t["aa"][0] or 0),
             Cell(seconds(t["seconds_a"]), sort=t["seconds_a"]),
             Cell(seconds(t["seconds_b"]), sort=t["seconds_b"]),
             *(
@@ -239,7 +247,7 @@ def of_timings(timings: Sequence[Mapping[str, Any]], card: str) -> Sheet:
         "n",
     ]
     return Sheet(
-        "paired timings",
+        "Paired timings",
         head,
         lines,
         [dict(t) for t in timings],
@@ -274,7 +282,7 @@ def of_reported(reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[st
     ]
     head = ["where", "row", "column", "reported", "ours", "our row", "source"]
     return Sheet(
-        "reported and reproduced",
+        "Reported and reproduced",
         head,
         lines,
         records,
@@ -321,7 +329,7 @@ def of_seeds(tables: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, 
         for r in unique
     ]
     head = ["row or claim", "benchmark", "measure", "mean", "seeds", "sd between seeds"]
-    return Sheet("spread between seeds", head, lines, unique, "Standard deviation over seeds of the mean over units.")
+    return Sheet("Spread between seeds", head, lines, unique, "Standard deviation over seeds of the mean over units.")
 
 
 def of_cells(cells: Sequence[Mapping[str, Any]], card: str) -> Sheet:
@@ -359,7 +367,7 @@ def of_cells(cells: Sequence[Mapping[str, Any]], card: str) -> Sheet:
         "parameters",
     ]
     return Sheet(
-        "stored results",
+        "Stored results",
         head,
         lines,
         [dict(c) for c in cells],
@@ -421,7 +429,7 @@ def to_markdown(sheet: Sheet) -> str:
             + (f" {markdown(c.note)}" if c.note else "")
         )
 
-    align = [":--" if i == 0 or words else "--:" for i, words in enumerate(sheet.words)]
+    align = ["--:" if kind == "number" else ":--" for kind in sheet.columns]
     lines = [[markdown(h) for h in sheet.head], align, *([cell(c) for c in line] for line in sheet.lines)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{table}\n\n{markdown(sheet.caption)}\n" if sheet.caption else f"{table}\n"
@@ -435,7 +443,7 @@ def to_latex(sheet: Sheet) -> str:
         letter = rf"\textsuperscript{{{latex(c.letter)}}}" if c.letter else ""
         return value + letter + (rf" {{\scriptsize {latex(c.note)}}}" if c.note else "")
 
-    columns = "".join("p{4cm}" if words else ("l" if i == 0 else "r") for i, words in enumerate(sheet.words))
+    columns = "".join({"words": "p{4cm}", "text": "l", "number": "r"}[kind] for kind in sheet.columns)
     lines = [" & ".join(cell(c) for c in line) + r" \\" for line in sheet.lines]
     return "\n".join(
         [

@@ -184,10 +184,9 @@ def test_details_open_by_keyboard_and_by_link(visit: Any) -> None:
     summary.focus()
     page.keyboard.press("Enter")
     assert page.locator("article.claim details[open] dl").first.is_visible()
-    link = page.locator("article.claim details[open] a[href^='#queries-']").first
-    if link.count():
-        link.click()
-        assert page.locator("details.queries[open]").count() == 1
+    page.locator("article.claim details[open] a[href^='#queries-']").first.click()
+    page.locator("details.queries[open] .query").first.wait_for()
+    assert page.locator("details.queries[open]").count() == 1
 
 
 def test_documents_with_html_or_script_are_shown_as_text(visit: Any) -> None:

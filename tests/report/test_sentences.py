@@ -15,8 +15,8 @@ CLAIM: dict[str, Any] = {
     "id": "x", "kind": "superiority", "role": "claim", "sentence": "s", "restated": None, "measure": "nDCG@10",
     "expr": "m(full) - m(baselines.bm25)", "combine": "macro", "verdict": "reproduced", "note": None,
     "benchmark": "macro",
-    "effect": 0.056, "ci": [0.019, 0.093], "n": 320, "clusters": 230, "seeds": 1, "min_effect": 0.01, "margin": None,
-    "bound": None, "needed_n": None, "detectable": 0.03, "guard": None, "where": None,
+    "effect": 0.056, "ci": [0.019, 0.093], "n": 320, "clusters": 230, "seeds": 1, "p_holm": 0.01, "min_effect": 0.01,
+    "margin": None, "bound": None, "needed_n": None, "detectable": 0.03, "guard": None, "where": None,
     "per_benchmark": [{"benchmark": b} for b in ("a", "b", "c", "d")],
 }  # fmt: skip
 GUARD = {
@@ -44,8 +44,22 @@ def said(**changes: Any) -> str:
             "change our mind.",
         ),
         (
-            {"verdict": "inconclusive", "needed_n": 900},
-            "would tell (these can show an effect of 0.030).",
+            {"verdict": "inconclusive", "needed_n": 18108, "effect": -0.02, "ci": [-0.07, 0.03]},
+            "The interval holds no effect as well as the smallest effect that counts, 0.01; about 18,000 queries would "
+            "tell (these can show an effect of 0.030).",
+        ),
+        (
+            {"verdict": "inconclusive", "p_holm": 0.08, "effect": 0.043, "ci": [0.004, 0.088]},
+            "The 95 % interval excludes no effect, but not at the level that the number of claims asks for (p 0.080 "
+            "after Holm)",
+        ),
+        (
+            {"verdict": "inconclusive", "effect": 0.004, "ci": [0.001, 0.012]},
+            "excludes no effect, but the effect does not reach the smallest effect that counts, 0.01",
+        ),
+        (
+            {"expr": "m(baselines.rankgpt_malformed)", "measure": "MalformedRate", "effect": 0.883, "ci": [0.8, 0.9]},
+            "MalformedRate of baselines.rankgpt_malformed is 0.883 [0.800, 0.900] on 320 queries",
         ),
         ({"verdict": "inconclusive", "note": "timing t: no"}, "The evidence is not sound: timing t: no."),
         ({"verdict": "not run", "note": "icr.full on vital/fever"}, "Missing: full on vital/fever."),
@@ -67,7 +81,7 @@ def said(**changes: Any) -> str:
             "full − max(query_last, attention_sorting) is +0.056 [0.019, 0.093] in nDCG@10",
         ),
         ({"verdict": "smoke"}, "Too few units for a verdict."),
-        ({"verdict": "placebo failed as it must", "role": "placebo"}, "not significant at 0.001, as it must be."),
+        ({"verdict": "placebo failed as it must", "role": "placebo"}, "it does not pass at 0.001, as it must be."),
         ({"verdict": "placebo passed", "role": "placebo"}, "the comparison is broken"),
         ({"verdict": "identity"}, "True by construction"),
         ({"effect": None, "ci": [None, None]}, "The effect cannot be computed"),
