@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankrepro.benchmarks.base import Document
+from rankrepro.benchmarks.freedoom import METRE
 
 QUOTE = 200  # characters of a document that a report may quote
 EACH_WAY = 5  # largest gains and largest losses told in full
 TOP = 3  # documents of a ranking
+PICTURES = 5  # of a ranking of pictures: they take less room than quotes
 
 
 def examples(
@@ -19,31 +22,37 @@ def examples(
     qrels: Mapping[str, Mapping[str, int]],
     values: tuple[Mapping[str, float], Mapping[str, float]],
     rankings: tuple[Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, float]]],
+    poses: Mapping[str, Sequence[Any]] | None = None,
 ) -> dict[str, Any]:
     """All differences a - b of the units that both have, falling, and the largest gains and losses in full.
 
     rows, values, rankings: of a and of b; values unit -> value, rankings unit -> document id -> score, best first.
+    poses: of a benchmark of pictures, name -> where each was taken; told instead of the text, which is the name.
     """
     a, b = values
     shared = sorted(a.keys() & b.keys(), key=lambda u: (b[u] - a[u], u))
     gains = [u for u in shared[:EACH_WAY] if a[u] > b[u]]
     losses = [u for u in shared[-EACH_WAY:] if a[u] < b[u]]
+
+    def first(ranking: Mapping[str, float], u: str) -> list[dict[str, Any]]:
+        found, grades = [benchmark.corpus[d] for d in list(ranking)[: PICTURES if poses else TOP]], qrels.get(u, {})
+        if poses:
+            return [_picture(d, grades, poses, benchmark.queries[u].text) for d in found]
+        return [_document(d, grades) for d in found]
+
+    def detail(u: str) -> dict[str, Any]:
+        text = benchmark.queries[u].text
+        asked = {"query": place(poses[text]), "picture": text} if poses else {"query": text}
+        ranked = {side: first(ranking[u], u) for side, ranking in zip("ab", rankings, strict=True)}
+        return {"unit": u, **asked, "difference": round(a[u] - b[u], 4), **ranked}
+
     return {
         "benchmark": benchmark.id,
         "measure": measure,
         "a": rows[0],
         "b": rows[1],
         "differences": [round(a[u] - b[u], 4) for u in shared],
-        "details": [
-            {
-                "unit": u,
-                "query": benchmark.queries[u].text,
-                "difference": round(a[u] - b[u], 4),
-                "a": [_document(benchmark.corpus[d], qrels.get(u, {})) for d in list(rankings[0][u])[:TOP]],
-                "b": [_document(benchmark.corpus[d], qrels.get(u, {})) for d in list(rankings[1][u])[:TOP]],
-            }
-            for u in [*gains, *losses]
-        ],
+        "details": [detail(u) for u in [*gains, *losses]],
     }
 
 
@@ -54,6 +63,32 @@ def _document(document: Document, grades: Mapping[str, int]) -> dict[str, Any]:
         "quote": quote(document.text),
         "grade": grades.get(document.id, 0),
     }
+
+
+def _picture(
+    document: Document, grades: Mapping[str, int], poses: Mapping[str, Sequence[Any]], asked: str
+) -> dict[str, Any]:
+    name = document.text
+    return {
+        "id": document.id,
+        "title": place(poses[name]),
+        "quote": apart(poses[asked], poses[name]),
+        "grade": grades.get(document.id, 0),
+        "picture": name,
+    }
+
+
+def place(pose: Sequence[Any]) -> str:
+    """`E2M3, night`. pose: level, x, y, heading, condition."""
+    return f"{pose[0]}, {pose[4]}"
+
+
+def apart(one: Sequence[Any], other: Sequence[Any]) -> str:
+    """How far apart two pictures were taken, and how much their headings differ."""
+    if one[0] != other[0]:
+        return "another level"
+    metres = math.hypot(one[1] - other[1], one[2] - other[2]) / METRE
+    return f"{metres:.0f} m, {abs((one[3] - other[3] + 180) % 360 - 180):.0f}° apart"
 
 
 def quote(text: str, limit: int = QUOTE) -> str:

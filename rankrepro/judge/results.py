@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from rankrepro import benchmarks
+from rankrepro.benchmarks.images import ImageBenchmark, ImageTruth
 from rankrepro.cards import Card, load_cards, qualify, row_index
 from rankrepro.cell import Retrieval
-from rankrepro.judge import costs, measures
+from rankrepro.judge import costs, measures, thumbnails
 from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.examples import examples
 from rankrepro.judge.expressions import Term, parse
@@ -109,7 +110,16 @@ def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str,
                 found[claim["id"]] = some
     entries = (benchmarks.get(b) for b in sorted({e["benchmark"] for each in found.values() for e in each}))
     attribution = {e.id: f"{e.licence} {e.citation}".strip() for e in entries}
-    return {"schema": SCHEMA, "paper": card.key, "attribution": attribution, "claims": found}
+    told = [e for each in found.values() for e in each]
+    pictured = {b: loaded for b in attribution if isinstance(loaded := values.benchmark(b), ImageBenchmark)}
+    return {
+        "schema": SCHEMA,
+        "paper": card.key,
+        "attribution": attribution,
+        "claims": found,
+        "pictures": {b: thumbnails.named(loaded, told) for b, loaded in pictured.items()},
+        "sheets": {b: thumbnails.sheet(loaded, values.truth(b).poses) for b, loaded in pictured.items()},
+    }
 
 
 def _example(pair: tuple[Term, Term], benchmark: str, where: str | None, values: Values) -> dict[str, Any] | None:
@@ -124,8 +134,9 @@ def _example(pair: tuple[Term, Term], benchmark: str, where: str | None, values:
         for t in pair
     )
     rows, rankings = (pair[0].arm, pair[1].arm), (outputs[0].values, outputs[1].values)
-    loaded, qrels = values.benchmark(benchmark), values.truth(benchmark).qrels
-    return examples(pair[0].measure, rows, loaded, qrels, (a, b), rankings)
+    loaded, truth = values.benchmark(benchmark), values.truth(benchmark)
+    poses = truth.poses if isinstance(truth, ImageTruth) else None
+    return examples(pair[0].measure, rows, loaded, truth.qrels, (a, b), rankings, poses)
 
 
 def write_runs(paper: str, values: Values) -> None:

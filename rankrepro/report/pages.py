@@ -254,6 +254,9 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
         "made": made,
         "timing_words": [sentences.timing(t, key) for t in found["timings"]],
         "examples": examples(paper),
+        "pictures": paper.examples.get("pictures", {}),
+        "contact": paper.examples.get("sheets", {}),
+        "grades": grade,
         "attribution": shared(paper.examples.get("attribution", {})),
         "started": min((c["started"] for c in found["cells"]), default=None),
         "totals": totals([paper]),
@@ -299,6 +302,13 @@ def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:
                 }
             )
     return shown
+
+
+def grade(value: int) -> tuple[str, str]:
+    """Class and word of a picture's grade: below 0 is junk, which measures leave out."""
+    if value > 0:
+        return "relevant", f"relevant ({value})"
+    return ("junk", "junk: not counted") if value < 0 else ("", "not relevant")
 
 
 def limits(paper: Paper, scale: str) -> list[dict[str, str]]:
