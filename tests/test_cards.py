@@ -131,3 +131,14 @@ def test_unknown_scale_and_paper() -> None:
 
 def test_no_card_holds_a_path_out_of_its_folder() -> None:
     assert all(f.parent == PAPERS for f in PAPERS.glob("*.yaml"))
+
+
+def test_what_stands_beside_a_reported_number_is_a_row_of_a_table() -> None:
+    beside = 0
+    for card in load_cards().values():
+        rows = {(arm, m) for t in card.data.get("tables", []) for arm in t["arms"] for m in t["measures"]}
+        for ours in (r["ours"] for r in card.data.get("reported", []) if "ours" in r):
+            beside += 1
+            assert (ours["arm"], ours["measure"]) in rows, f"{card.key}: no table has {ours}"
+            assert ours["benchmark"] in card.benchmarks_at("desk"), f"{card.key}: {ours['benchmark']} is not run at desk"
+    assert beside > 0
