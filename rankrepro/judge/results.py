@@ -108,10 +108,10 @@ def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str,
             where = [_example(pair, p["benchmark"], claim["where"], values) for p in claim["per_benchmark"]]
             if some := [e for e in where if e]:
                 found[claim["id"]] = some
-    entries = (benchmarks.get(b) for b in sorted({e["benchmark"] for each in found.values() for e in each}))
-    attribution = {e.id: f"{e.licence} {e.citation}".strip() for e in entries}
     told = [e for each in found.values() for e in each]
-    pictured = {b: loaded for b in attribution if isinstance(loaded := values.benchmark(b), ImageBenchmark)}
+    pictured = {b: p for b in values.plan.benchmarks[card.key] if isinstance(p := values.benchmark(b), ImageBenchmark)}
+    entries = (benchmarks.get(b) for b in sorted({e["benchmark"] for e in told} | pictured.keys()))
+    attribution = {e.id: f"{e.licence} {e.citation}".strip() for e in entries}
     return {
         "schema": SCHEMA,
         "paper": card.key,

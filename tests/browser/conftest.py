@@ -12,7 +12,7 @@ import pytest
 from synthetic import build_site
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-KEYS = ["baselines", "icr", "anyloss", "lost"]
+KEYS = ["baselines", "icr", "anyloss", "fullrank"]
 
 
 def executable() -> str:

@@ -18,7 +18,7 @@ PAGES = [
     "baselines/index.html",
     "icr/index.html",
     "anyloss/index.html",
-    "lost/index.html",
+    "fullrank/index.html",
     "first/index.html",
 ]
 
@@ -112,7 +112,7 @@ def test_the_numbers_shown_are_those_of_the_results(visit: Any, site: Path, key:
 def test_the_front_page_counts_what_the_results_say(visit: Any, site: Path) -> None:
     page = visit()
     verdicts = [
-        c["verdict"] for key in ("baselines", "icr", "anyloss", "lost") for c in results(site, key)["claims"]
+        c["verdict"] for key in ("baselines", "icr", "anyloss", "fullrank") for c in results(site, key)["claims"]
         if c["role"] == "claim"
     ]  # fmt: skip
     legend = dict(
@@ -137,7 +137,7 @@ def test_filters(visit: Any) -> None:
     assert shown(page) == [CARDS["icr"].title]  # the address keeps the view
     page.get_by_label("Find").fill("")
     page.get_by_label("State").select_option("stale")
-    assert shown(page) == [CARDS["lost"].title]
+    assert shown(page) == [CARDS["fullrank"].title]
     page.get_by_label("State").select_option("")
     page.get_by_label("Family").select_option("vision")
     assert len(shown(page)) == sum(c.family == "vision" for c in CARDS.values())
@@ -216,7 +216,7 @@ def test_tables_sort_by_number(visit: Any) -> None:
     assert head.get_attribute("aria-sort") == "descending"
 
 
-@pytest.mark.parametrize("key", ["icr", "lost"])
+@pytest.mark.parametrize("key", ["icr", "fullrank"])
 def test_charts_become_interactive(visit: Any, key: str) -> None:
     page = visit(f"{key}/index.html")
     buttons = page.locator("[data-chart]")
@@ -305,7 +305,7 @@ CONTRAST = """
 """
 
 
-@pytest.mark.parametrize("path", ["index.html", "icr/index.html", "lost/index.html"])
+@pytest.mark.parametrize("path", ["index.html", "icr/index.html", "fullrank/index.html"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(visit: Any, path: str, scheme: str) -> None:
     page = visit(path, color_scheme=scheme)

@@ -53,7 +53,7 @@ def test_what_is_registered_for_desk(path: tuple, value: object, same: bool) -> 
 def test_a_claim_on_a_pooled_measure_shows_no_queries_and_lists_no_material() -> None:
     """No query has a pooled area of its own; values of other measures are listed as they are."""
     card, values = load_cards()["mw_loss"], Values.__new__(Values)
-    values.plan = SimpleNamespace(timings={})  # type: ignore[assignment]
+    values.plan = SimpleNamespace(timings={}, benchmarks={"mw_loss": []})  # type: ignore[assignment]
     values.known = {("mw_loss.mw", "b", m): {"q": [[0.5]]} for m in ("PooledAUC", "TPR@0.1", "nDCG@10", "WithinAUC")}
     assert [row["measure"] for row in units(card, values)["rows"]] == ["nDCG@10", "WithinAUC"]
     claim = {"id": "c", "expr": "m(mw) - m(cl)", "measure": "PooledAUC", "per_benchmark": [{"benchmark": "b"}]}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from synthetic import build_site
 
-KEYS = ["icr", "anyloss", "lost"]  # two with methods (current), one without (stale); all others were not run
+KEYS = ["icr", "anyloss", "fullrank"]  # two with methods (current), one without (stale); all others were not run
 
 
 @pytest.fixture(scope="session")

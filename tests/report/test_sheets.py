@@ -89,7 +89,7 @@ def test_markdown_tables_have_as_many_cells_in_every_line() -> None:
         assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(sheet.head) + 1}
 
 
-@pytest.mark.parametrize("key", ["icr", "anyloss", "baselines", "lost"])
+@pytest.mark.parametrize("key", ["icr", "anyloss", "baselines", "fullrank"])
 def test_latex_is_well_formed(key: str) -> None:
     for sheet in (*all_sheets(key), hostile()):
         source = sheets.to_latex(sheet)
@@ -105,7 +105,7 @@ def test_latex_is_well_formed(key: str) -> None:
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex: exported tables were not compiled")
 def test_latex_compiles(tmp_path: Path) -> None:
-    made = [s for key in ("icr", "anyloss", "baselines", "lost") for s in all_sheets(key)] + [hostile()]
+    made = [s for key in ("icr", "anyloss", "baselines", "fullrank") for s in all_sheets(key)] + [hostile()]
     body = "\n\\clearpage\n".join(sheets.to_latex(s) for s in made)
     preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{preamble}\n{body}\n\\end{{document}}\n", encoding="utf-8")

@@ -114,7 +114,7 @@ def test_numbers_on_the_page_are_those_of_the_results(site: Path) -> None:
 
 def test_the_site_comes_again_from_the_reports_folder_alone(site: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    for key in ("icr", "anyloss", "lost"):
+    for key in ("icr", "anyloss", "fullrank"):
         (again / key).mkdir(parents=True)
         for name in ("results.json", "examples.json", "units.json.gz"):
             shutil.copy(site / key / name, again / key)
@@ -144,9 +144,9 @@ def test_stale_and_not_run_are_marked(site: Path) -> None:
         key: state for state, key in re.findall(r'data-state="(\w+)".*?href="(\w+)/index.html"', source, flags=re.S)
     }
     assert states["icr"] == states["anyloss"] == "current"
-    assert states["lost"] == "stale"
+    assert states["fullrank"] == "stale"
     assert states["first"] == "none"
-    assert "The code has changed since" in (site / "lost" / "index.html").read_text()
+    assert "The code has changed since" in (site / "fullrank" / "index.html").read_text()
 
 
 def test_a_passed_placebo_and_a_stale_report_are_defects(site: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_file_that_is_of_no_use_is_named(site: Path, tmp_path: Path, name: str
 def test_the_summary_of_many_papers_is_short(site: Path, tmp_path: Path) -> None:
     few = (site / "summary.md").read_text()
     assert "| arm " in few and "icr-quality" in few and "index.html" in few
-    keys = ["icr", "first", "fol", "lost"]
+    keys = ["icr", "first", "fol", "fullrank"]
     many = (build_site(tmp_path, keys, "quick", units=6) / "summary.md").read_text()
     assert "| arm " not in many and len(many.splitlines()) < 20
     assert all(f"- {key}: " in many for key in keys)
@@ -192,3 +192,24 @@ def test_prose_of_a_card_is_escaped() -> None:
     assert (
         prose("one <b>\n\n- `x<y`\n- two") == "<p>one &lt;b&gt;</p>\n<ul><li><code>x&lt;y</code></li><li>two</li></ul>"
     )
+
+
+def test_pictures_stand_beside_their_places_and_in_a_contact_sheet(site: Path, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    shutil.copytree(site, reports)
+    file = reports / "icr" / "examples.json"
+    examples = json.loads(file.read_text())
+    uri = "data:image/webp;base64,UklGRg=="
+    benchmark = next(iter(examples["attribution"]))
+    for part in (p for parts in examples["claims"].values() for p in parts if p["benchmark"] == benchmark):
+        for detail in part["details"]:
+            for shown in (detail, *detail["a"], *detail["b"]):
+                shown["picture"] = "one"
+            detail["a"][0]["grade"] = -1
+    examples["pictures"] = {benchmark: {"one": uri}}
+    examples["sheets"] = {benchmark: {"picture": uri, "rows": ["E1M1", "<b>"], "columns": 8}}
+    file.write_text(json.dumps(examples))
+    report.rebuild(reports, "desk")
+    page, words = Page(reports / "icr" / "index.html"), (reports / "icr" / "index.html").read_text()
+    assert page.loads.count(uri) > 10 and "junk: not counted" in words
+    assert "Contact sheet of" in words and "E1M1, &lt;b&gt;" in words
