@@ -61,7 +61,10 @@ def windows(cell: Cell) -> dict[str, np.ndarray]:
     corpus = list(benchmark.corpus)
     place = {d: i for i, d in enumerate(corpus)}
     asked = benchmark.of_split("train", "validation")
-    rows, shown, judged, trains = [], [], [], []
+    rows: list[int] = []
+    shown: list[np.ndarray] = []
+    judged: list[np.ndarray] = []
+    trains: list[bool] = []
     for split, others, most in (("train", hard["negatives"], p.windows), ("validation", hard["held"], p.held_windows)):
         queries = list(benchmark.of_split(split))
         drawn = np.random.default_rng((len(rows), 0)).permutation(len(queries))[:most]
@@ -79,9 +82,9 @@ def windows(cell: Cell) -> dict[str, np.ndarray]:
     vectors = dict(zip(used, found, strict=True))
     questions = encode(cell.models["encoder"], [texts[r].text for r in rows], p.query_tokens, 32)
     ranks = []
-    for question, documents, own in zip(questions, shown, judged, strict=True):
+    for question, documents, relevant in zip(questions, shown, judged, strict=True):
         cosines = np.array([vectors[int(d)] @ question for d in documents])
-        ranks.append(ranks_of(cosines + 10.0 * own))
+        ranks.append(ranks_of(cosines + 10.0 * relevant))
     permuted = [1 + np.random.default_rng((i, 2)).permutation(p.window) for i in range(len(rows))]
     return {
         "queries": np.array(rows, dtype=np.int32), "documents": np.array(shown, dtype=np.int32),
