@@ -140,5 +140,7 @@ def test_what_stands_beside_a_reported_number_is_a_row_of_a_table() -> None:
         for ours in (r["ours"] for r in card.data.get("reported", []) if "ours" in r):
             beside += 1
             assert (ours["arm"], ours["measure"]) in rows, f"{card.key}: no table has {ours}"
-            assert ours["benchmark"] in card.benchmarks_at("desk"), f"{card.key}: {ours['benchmark']} is not run at desk"
+            assert ours["benchmark"] in card.benchmarks_at("desk"), (
+                f"{card.key}: {ours['benchmark']} is not run at desk"
+            )
     assert beside > 0
