@@ -98,7 +98,7 @@ class Runner:
             self.phases.enter(WRITING, node["name"])
             self.store.put(digest, self._manifest(node), cost, output=output)
             return
-        (function,) = self._methods(node["name"], spec["fn"])
+        (function,) = self._methods(node["name"], spec)
         cell = self.cell(node["name"], spec)
         cell.shards, cell.progress = self.store.shards(digest), progress
         self.phases.enter(COMPUTING, node["name"])
@@ -118,10 +118,13 @@ class Runner:
         output = {k: {"type": v.type, "values": v.checked(cell).values} for k, v in variants.items()}
         self.store.put(digest, self._manifest(node), cost, output=output, history=cell.history.record())
 
-    def _methods(self, name: str, *functions: str) -> list[Any]:
-        """The functions of these names, imported with torch and transformers; then loading begins."""
+    def _methods(self, name: str, *specs: Mapping[str, Any]) -> list[Any]:
+        """The functions of `specs`, imported with what their models need; then loading begins."""
         self.phases.enter(IMPORTS, name)
-        found = [method(fn) for fn in functions]
+        needed = {m["id"] for spec in specs for m in spec["models"].values()}
+        for artifact_id in sorted(needed - set(self._models)):
+            models.imports(artifacts.load_catalogue()[artifact_id])
+        found = [method(spec["fn"]) for spec in specs]
         self.phases.enter(LOADING, name)
         return found
 
@@ -197,7 +200,7 @@ class Runner:
         """
         spec = node["spec"]
         sides = ("a", "b")
-        functions = dict(zip(sides, self._methods(node["name"], *(spec[s]["fn"] for s in sides)), strict=True))
+        functions = dict(zip(sides, self._methods(node["name"], *(spec[s] for s in sides)), strict=True))
         cells = {side: self.cell(node["name"], spec[side]) for side in sides}
         shared = [u for u in cells["a"].queries if u in cells["b"].queries]
         units = pick(node["name"], shared, spec["n"] + 1)

@@ -167,7 +167,12 @@ def timeline(run: Mapping[str, Any]) -> Figure:
     base = alt.Chart(data(rows)).encode(
         x=alt.X("start:Q", title=words),
         x2="end:Q",
-        y=alt.Y("job:N", title=None, sort=list(labels.values()), axis=alt.Axis(labelLimit=300, ticks=False)),
+        y=alt.Y(
+            "job:N",
+            title=None,
+            sort=list(labels.values()),
+            axis=alt.Axis(labelLimit=300, ticks=False, labelFlush=False),
+        ),
         color=color,
         tooltip=["title:N", "phase:N", "node:N", alt.Tooltip("seconds:Q", format=".2f")],
     )
