@@ -2,6 +2,7 @@
 # make browse        MLflow's pages of the runs, on PORT (5000)
 # make test          the test suite
 # make test-browser  the pages in a real browser; installs what it needs
+# make performance   what the machinery costs, on an idle machine; writes docs/performance.md
 # make lint          ruff, mypy, snakefmt, snakemake --lint
 PYTHON      ?= python3.11
 VENV        ?= .venv
@@ -13,10 +14,10 @@ TORCH_INDEX ?=
 RUN          = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 SNAKEMAKE    = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: reproduce browse test test-browser lint clean help
+.PHONY: reproduce browse test test-browser performance lint clean help
 
 help:
-	@sed -n '1,5p' Makefile
+	@sed -n '1,6p' Makefile
 
 reproduce: $(VENV)/.installed
 	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS)
@@ -33,6 +34,9 @@ test-browser: $(VENV)/.installed
 	@command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; } \
 	|| { echo "no Chromium: install the package 'chromium' of your system, then run this again" >&2; exit 1; }
 	@RANKREPRO_BROWSER=chromium $(RUN) python -m pytest -q tests/browser
+
+performance: $(VENV)/.installed
+	@$(RUN) python tests/performance --write docs/performance.md
 
 lint: $(VENV)/.installed
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy

@@ -131,6 +131,15 @@ def _gguf_text(gguf: Path, key: str) -> str:
         return data[start + 8 : start + 8 + length].decode()
 
 
+def imports(artifact: Artifact) -> None:
+    """Import what `load` needs for this model, so that these seconds are told from those of loading."""
+    import torch  # noqa: F401
+
+    if _entry(artifact).kind != "vision":
+        with _quiet():
+            from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+
 def load(spec: ModelSpec, threads: int, dtype: str = "float32") -> LoadedModel:
     """Load model and tokenizer from `spec.folder`, on the GPU if there is one, with attention by SDPA.
 

@@ -10,7 +10,7 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from rankrepro.benchmarks.base import Benchmark
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, Meter, Output
 from rankrepro.errors import BenchmarkError, OutputError, RankReproError, StoreError
+from rankrepro.phases import COMPUTING, IMPORTS, LOADING, WRITING, Phases
 from rankrepro.store import Store
 
 PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetensors")
@@ -39,6 +40,7 @@ def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
             runner.compute(node, report)
     _Progress.clear(runner.folder, job["id"])
     marker = {"started": round(started, 3), "ended": round(time.time(), 3), "seconds": job["seconds"]}
+    marker |= runner.phases.record(runner.folder, runner.needs(job["nodes"]))
     file.with_suffix(".done").write_text(json.dumps(marker))
 
 
@@ -87,19 +89,23 @@ class Runner:
         self.store = Store(folder / "store")
         self._benchmarks: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
+        self.phases = Phases()
 
     def compute(self, node: Mapping[str, Any], progress: Any) -> None:
         spec, digest = node["spec"], node["digest"]
         if spec["kind"] == "timing":
             output, cost = self._time(node, progress)
+            self.phases.enter(WRITING, node["name"])
             self.store.put(digest, self._manifest(node), cost, output=output)
             return
+        (function,) = self._methods(node["name"], spec)
         cell = self.cell(node["name"], spec)
         cell.shards, cell.progress = self.store.shards(digest), progress
-        function = method(spec["fn"])
+        self.phases.enter(COMPUTING, node["name"])
         started = time.time()
         with cell.meter.whole():
             result = function(cell)
+        self.phases.enter(WRITING, node["name"])
         cost = cell.meter.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
         if spec["kind"] == "stage" and not isinstance(result, Output):
             self.store.put(digest, self._manifest(node), cost, arrays=result, history=cell.history.record())
@@ -111,6 +117,25 @@ class Runner:
             raise OutputError(f"{node['name']}: variant '{bad[0]}' is a {kind}, not an Output of rankrepro.cell")
         output = {k: {"type": v.type, "values": v.checked(cell).values} for k, v in variants.items()}
         self.store.put(digest, self._manifest(node), cost, output=output, history=cell.history.record())
+
+    def _methods(self, name: str, *specs: Mapping[str, Any]) -> list[Any]:
+        """The functions of `specs`, imported with what their models need; then loading begins."""
+        self.phases.enter(IMPORTS, name)
+        needed = {m["id"] for spec in specs for m in spec["models"].values()}
+        for artifact_id in sorted(needed - set(self._models)):
+            models.imports(artifacts.load_catalogue()[artifact_id])
+        found = [method(spec["fn"]) for spec in specs]
+        self.phases.enter(LOADING, name)
+        return found
+
+    def needs(self, nodes: Sequence[Mapping[str, Any]]) -> Iterator[Path]:
+        """Markers of what a job with these nodes is given: benchmarks, models, and results of other jobs."""
+        specs = [n["spec"] for n in nodes]
+        for spec in [*specs, *(s[side] for s in specs if s["kind"] == "timing" for side in ("a", "b"))]:
+            yield self.folder / "benchmarks" / spec["benchmark"]["id"] / benchmarks.MARKER
+            yield from (self.folder / "artifacts" / f"{m['id']}.json" for m in spec["models"].values())
+            given = [*spec["inputs"].values(), *filter(None, [spec["candidates"]])]
+            yield from (self.store.path(g["digest"]) / "manifest.json" for g in given)
 
     # --- what a cell is given ---
 
@@ -174,14 +199,16 @@ class Runner:
         sides by unit: {"work": {"a": unit -> {input_tokens, generated_tokens, forward_passes}, "b": ...}}.
         """
         spec = node["spec"]
-        cells = {side: self.cell(node["name"], spec[side]) for side in ("a", "b")}
-        functions = {side: method(spec[side]["fn"]) for side in ("a", "b")}
+        sides = ("a", "b")
+        functions = dict(zip(sides, self._methods(node["name"], *(spec[s] for s in sides)), strict=True))
+        cells = {side: self.cell(node["name"], spec[side]) for side in sides}
         shared = [u for u in cells["a"].queries if u in cells["b"].queries]
         units = pick(node["name"], shared, spec["n"] + 1)
         rng = random.Random(0)
         seconds: dict[str, dict[str, float]] = {"a": {}, "b": {}, "aa": {}}
         work: dict[str, dict[str, dict[str, float]]] = {"a": {}, "b": {}}
         whole = Meter()
+        self.phases.enter(COMPUTING, node["name"])
         started = time.time()
         with whole.whole():
             for i, unit in enumerate(units):

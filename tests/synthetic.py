@@ -47,6 +47,25 @@ def write(folder: Path, cards: Mapping[str, Card], keys: list[str], scale: str =
             (target / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
+def write_jobs(folder: Path, keys: list[str], each: int = 2) -> None:
+    """Write `folder/jobs/*`: jobs of the last run, one of an earlier run, and one that says nothing of its time."""
+    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    names = [f"{key}.arm{i}" for key in keys for i in range(each)]
+    for i, name in enumerate([*names, "old.arm", "mute.arm"]):
+        run = 1_790_000_000.0 if name != "old.arm" else 1_700_000_000.0
+        lasts = {"waiting": 5.0 * i, "start-up": 1.0, "imports": 3.0, "loading": 2.0, "computing": 40.0, "writing": 0.5}
+        spans, at = [], run
+        for phase, seconds in lasts.items():
+            node = "" if phase in ("waiting", "start-up") else name
+            spans.append({"phase": phase, "node": node, "start": at, "end": at + seconds})
+            at += seconds
+        spec = {"benchmark": {"id": "vital/fever"}}
+        job = {"id": f"{i:016x}", "threads": 1, "seconds": 42.0, "nodes": [{"name": name, "digest": "0", "spec": spec}]}
+        mark = {"started": run, "ended": at, "seconds": 42.0, "run": run, "spans": spans}
+        (folder / "jobs" / f"{i:016x}.json").write_text(json.dumps(job))
+        (folder / "jobs" / f"{i:016x}.done").write_text(json.dumps({} if name == "mute.arm" else mark))
+
+
 class _Maker:
     def __init__(self, cards: Mapping[str, Card], card: Card, scale: str, units: int) -> None:
         self.cards, self.card, self.scale, self.units = cards, card, scale, units
@@ -426,6 +445,7 @@ def build_site(folder: Path, keys: list[str] | None = None, scale: str = "desk",
     cards = load_cards(ROOT / "papers")
     chosen = keys or list(cards)
     write(folder / "results", cards, chosen, scale, units)
+    write_jobs(folder / "results", chosen)
     render(chosen, scale, folder / "results", folder / "reports")
     return folder / "reports"
 

@@ -32,3 +32,22 @@ def test_candidates_are_the_top_of_the_first_stage(runner: Runner) -> None:
 def test_a_query_without_candidates_is_named(runner: Runner, query: str) -> None:
     with pytest.raises(BenchmarkError, match=f"x.arm: query {query} has no candidates from its first stage"):
         runner._candidates("x.arm", spec(2), {query: "text"})
+
+
+def test_inputs_of_a_job_are_named_by_what_they_leave_behind(runner: Runner) -> None:
+    cell = {
+        "kind": "cell",
+        "benchmark": {"id": "vital/fever"},
+        "models": {"llm": {"id": "small"}},
+        "inputs": {"embeddings": {"digest": "e" * 64, "variant": "arrays"}},
+        **spec(2),
+    }
+    timing = {**cell, "kind": "timing", "models": {}, "inputs": {}, "candidates": None, "a": cell, "b": cell}
+    wanted = {
+        "benchmarks/vital/fever/benchmark.json",
+        "artifacts/small.json",
+        f"store/{'e' * 64}/manifest.json",
+        f"store/{'f' * 64}/manifest.json",
+    }
+    for kind in (cell, timing):
+        assert {p.relative_to(runner.folder).as_posix() for p in runner.needs([{"spec": kind}])} == wanted

@@ -58,6 +58,10 @@ def test_a_paper_is_two_files(toy: Project) -> None:
     runs = list((toy.results / "runs" / "vital-mini" / "fever").glob("toy.lexical-*.trec"))
     assert len(runs) == 1
     assert "jobs" in done.stderr  # the status line
+    told = json.loads((toy.folder / "reports" / "quick" / "jobs" / "jobs.json").read_text())
+    assert {j["id"] for j in told["jobs"]} == {m.stem for m in toy.results.glob("jobs/*.done")}
+    for job in told["jobs"]:
+        assert {"start-up", "computing", "writing"} <= {s["phase"] for s in job["spans"]}
 
     # once more: nothing to do, and quickly
     before = {p: p.stat().st_mtime_ns for p in toy.results.rglob("*") if p.is_file() and "jobs" not in p.parts}

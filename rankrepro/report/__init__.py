@@ -16,7 +16,7 @@ from typing import Any
 from rankrepro.cards import ROOT, Card, load_cards
 from rankrepro.errors import ConfigError
 from rankrepro.plan import stale
-from rankrepro.report import charts, pages, sheets
+from rankrepro.report import charts, jobs, pages, sheets
 from rankrepro.report.pages import Paper
 
 PUBLISHED = ROOT / "reports" / "desk"
@@ -27,6 +27,9 @@ def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
     """Copy the judged files of `papers` to `reports/<paper>/`, make all pages, and write `reports/summary.md` last."""
     for key in papers:
         collect(results / "judged" / key, reports / key)
+    if run := jobs.gather(results):
+        (reports / "jobs").mkdir(exist_ok=True)
+        (reports / "jobs" / "jobs.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
     there = rebuild(reports, scale)
     summary = pages.environment().get_template("summary.md")
     shown = [p for p in there if p.key in papers]
@@ -51,7 +54,8 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
     """Make every page of `reports` anew from the judged files in it and the cards; no store is needed.
 
     Writes index.html, assets/vega.js and for each card `<paper>/index.html`; for those that were run also
-    `<paper>/tables.md` and `<paper>/tables/*`. Returns the papers in the order of their cards.
+    `<paper>/tables.md` and `<paper>/tables/*`; where `jobs/jobs.json` tells of a run, the page of its jobs. Returns the
+    papers in the order of their cards.
     """
     cards = cards or load_cards()
     reports.mkdir(parents=True, exist_ok=True)
@@ -73,10 +77,27 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
                 env.get_template("paper.md").render(**page, to_markdown=sheets.to_markdown), encoding="utf-8"
             )
     charts.write_bundle(reports / "assets")
+    said = _jobs_page(reports / "jobs", scale, env)
     (reports / "index.html").write_text(
-        env.get_template("index.html").render(**pages.front(papers, scale)), encoding="utf-8"
+        env.get_template("index.html").render(**pages.front(papers, scale), jobs=said), encoding="utf-8"
     )
     return papers
+
+
+def _jobs_page(folder: Path, scale: str, env: Any) -> str:
+    """The page of the last run's jobs, if its numbers are there; its sentence for the front page, else empty."""
+    file = folder / "jobs.json"
+    if not file.exists():
+        return ""
+    run = _read(file)
+    page = jobs.page(run)
+    page |= {"scale": scale, "when": jobs.when(run), "figure_of_jobs": page["figure"]}
+    sheets.number_slugs(page["sheets"])
+    page["specs"] = pages.embedded([page["figure"]])
+    page["copies"] = {s.slug: {"md": sheets.to_markdown(s), "tex": sheets.to_latex(s)} for s in page["sheets"]}
+    (folder / "index.html").write_text(env.get_template("jobs.html").render(**page), encoding="utf-8")
+    sheets.write_all(page["sheets"], folder / "tables")
+    return page["sentence"]
 
 
 def load(card: Card, folder: Path, scale: str) -> Paper:

@@ -118,6 +118,8 @@ def test_the_site_comes_again_from_the_reports_folder_alone(site: Path, tmp_path
         (again / key).mkdir(parents=True)
         for name in ("results.json", "examples.json", "units.json.gz"):
             shutil.copy(site / key / name, again / key)
+    (again / "jobs").mkdir()
+    shutil.copy(site / "jobs" / "jobs.json", again / "jobs")
     report.rebuild(again, "desk")
     files = {p.relative_to(site) for p in site.rglob("*") if p.is_file()} - {Path("summary.md")}
     assert files == {p.relative_to(again) for p in again.rglob("*") if p.is_file()}

@@ -1,0 +1,69 @@
+"""The document about performance: what misses its bar says so, and turns are fair."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from rankrepro.phases import PHASES
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("performance_program", HERE / "__main__.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def measured(busy: float, ratio: float) -> dict:
+    phases = dict.fromkeys(PHASES, 1.0) | {"computing": 95.0}
+    return {
+        "share": phases | {"process": 99.0, "computing_share": 0.96, "busy": busy, "jobs": 9, "cores": 2},
+        "dry": {"seconds": 3.0, "cpu": 2.0, "bytes": 2e8, "papers": 8, "cards": 40, "nodes": 1234, "jobs": 99},
+        "noop": {"seconds": 2.5, "cpu": 2.0, "bytes": 2e8},
+        "encoding": {
+            "documents": 320, "rounds": 3, "version": "6.2.0", "limit": 256, "rate": {"ours": 30.0, "theirs": 20.0},
+            "ratio": ratio, "ratios": [1.4, ratio, 1.7], "cosine": 0.99999,
+        },
+        "prefixes": [{"arm": "icr.icr", "queries": 4, "full": 3000, "read": 1100, "saved": 19 / 30}],
+    }  # fmt: skip
+
+
+def test_what_misses_its_bar_says_so(program: ModuleType) -> None:
+    options = argparse.Namespace(documents=320, rounds=3, queries=2)
+    good = program.document(measured(0.9, 1.6), 0.1, 0.2, options)
+    assert "**missed**" not in good and "did nothing else" in good
+    assert "1,234 stages" in good and "| `icr.icr` | 4 | 3,000 | 1,100 | 63 % |" in good
+    bad = program.document(measured(0.5, 1.1), 3.0, 4.0, options)
+    lines = [line for line in bad.splitlines() if "**missed**" in line]
+    assert [line.split("|")[3].strip() for line in lines] == ["50 %", "1.10 times"]
+    assert "Other work ran on this machine" in bad
+
+
+def test_turns_alternate(program: ModuleType) -> None:
+    order: list[str] = []
+    times = program.in_turns({"ours": lambda: order.append("a"), "theirs": lambda: order.append("b")}, 4)
+    assert "".join(order) == "abbaabba"
+    assert [len(t) for t in times.values()] == [4, 4]
+
+
+def test_a_command_is_measured_and_a_failure_shown(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = program.snakemake("--version")
+    assert found["cpu"] > 0 and found["bytes"] > 10e6 and found["seconds"] > 0
+    with pytest.raises(SystemExit, match="no-such-option"):
+        program.snakemake("--no-such-option")
+
+
+def test_the_program_explains_itself() -> None:
+    done = subprocess.run([sys.executable, str(HERE), "--help"], capture_output=True, text=True, check=True)
+    assert "--write" in done.stdout
