@@ -182,7 +182,7 @@ class _Planner:
                 if not self._runs(self.cards[owner], arm, benchmark):
                     continue
                 cells = []
-                for seed in self.cards[owner].seeds(arm, self.name):
+                for seed in self._seeds(self.cards[owner], arm):
                     node = self._cell(self.cards[owner], arm, benchmark, seed)
                     cells.append((seed, node.digest, self._variant(row)))
                     used.append(node.digest)
@@ -225,6 +225,9 @@ class _Planner:
             return False
         return benchmark in self._instead(settings.get("benchmarks", {}).get(arm, [benchmark]))
 
+    def _seeds(self, card: Card, arm: str) -> list[int]:
+        return card.seeds(arm, self.name)[: self.caps.get("seeds")]
+
     def _instead(self, ids: Iterable[str]) -> list[str]:
         """Benchmarks, small ones of a rehearsal in the place of large ones."""
         return [self.instead.get(benchmark, benchmark) for benchmark in ids]
@@ -237,8 +240,8 @@ class _Planner:
     def _sample(self, card: Card, arm: str, benchmark: str) -> int | None:
         groups = card.at(self.name).get("sample", {})
         n = groups.get(card.arms[arm].get("sample", "all"), self.scale["sample"])
-        n = n.get(benchmark, n["default"]) if isinstance(n, dict) else n
-        return min(n or self.caps["sample"], self.caps["sample"]) if "sample" in self.caps else n
+        n, cap = (x.get(benchmark, x["default"]) if isinstance(x, dict) else x for x in (n, self.caps.get("sample")))
+        return n if cap is None else min(n or cap, cap)
 
     def _models(self, card: Card, spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         roles = {**self.scale["models"], **card.data.get("models", {}).get(self.name, {})}
@@ -278,7 +281,8 @@ class _Planner:
     def _seconds(self, card: Card, name: str, spec: Mapping[str, Any], default: float) -> float:
         """Predicted seconds a unit: the scale's for the arm, the scale's for `all`, the arm's own."""
         of_scale = card.at(self.name).get("seconds", {})
-        return of_scale.get(name, of_scale.get("all", spec.get("seconds", default)))
+        seconds = of_scale.get(name, of_scale.get("all", spec.get("seconds", default)))
+        return min(seconds, self.caps.get("seconds", seconds))
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         key = (card.key, arm, benchmark, seed)
@@ -312,7 +316,7 @@ class _Planner:
     def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:
         row = qualify(card, name)
         owner, arm = self.rows[row]
-        node = self._cell(self.cards[owner], arm, benchmark, self.cards[owner].seeds(arm, self.name)[0])
+        node = self._cell(self.cards[owner], arm, benchmark, self._seeds(self.cards[owner], arm)[0])
         return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:

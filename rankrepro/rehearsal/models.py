@@ -109,12 +109,14 @@ def _byte_pairs(special: list[str], cut: str, **settings: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     pairs = Tokenizer(models.BPE())
-    pairs.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(cut), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    pieces = pre_tokenizers.Split(Regex(cut), "isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    pairs.pre_tokenizer = pre_tokenizers.Sequence([pieces, as_bytes])
     pairs.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=800, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=800, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     pairs.train_from_iterator(_texts(), trainer)
     start = settings["bos_token"]
     pairs.post_processor = processors.TemplateProcessing(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 ONSETS = ("b", "br", "d", "dr", "f", "gl", "k", "l", "m", "n", "p", "pl", "r", "s", "st", "t", "tr", "v")
 NUCLEI = ("a", "e", "i", "o", "u", "ai", "ou")
 CODAS = ("", "l", "m", "n", "r", "s", "t")
-COMMON = "the of and a in to is was it for with as on by at from an are that which".split()
+COMMON = ("the", "of", "and", "a", "in", "to", "is", "was", "it", "for", "with", "as", "on", "by", "at", "from", "that")
 MARKS = ("", "", "", ",", " (see [A] and [B]):", ' "quoted"', " é", " <|eot_id|>", " 12.5 %")  # what text really holds
 
 
