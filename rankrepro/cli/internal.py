@@ -23,6 +23,15 @@ def stand_ins(results: Results) -> None:
 
 
 @app.command()
+def paper_scale() -> None:
+    """Write docs/paper-scale.md from the plan of scale paper."""
+    from rankrepro import budget
+    from rankrepro.cards import ROOT, load_cards
+
+    (ROOT / budget.PAGE).write_text(budget.page(load_cards()), encoding="utf-8")
+
+
+@app.command()
 def artifact(artifact_id: str, marker: Path) -> None:
     """Fetch, verify, unpack and (for a model) convert an artifact."""
     from rankrepro import artifacts, models, rehearsal

@@ -132,7 +132,7 @@ def _texts() -> list[str]:
     brackets so often that a bracket and a letter become one token, as they are in Llama 3."""
     writer = Writer("tokenizer", 12)
     spoken = [f"Yes {word} yes {word} YES No no NO" for word in ("Passage", "Query")] * 500
-    spoken += [" > ".join(f"[{letter}]" for letter in ascii_uppercase)] * 500
+    spoken += [f"[{letter}] >" for letter in ascii_uppercase] * 500
     return spoken + [f"{text.title}. {text.body}" for text in (writer.document(i % 12) for i in range(120))]
 
 
