@@ -1,4 +1,4 @@
-"""docs/paper-scale.md: what scale paper costs, derived from its plan, and what a rehearsal without a GPU cannot show."""
+"""docs/paper-scale.md: what scale paper costs, derived from its plan, and what a rehearsal cannot show."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def gpu_seconds(node: Node, desk: Node | None) -> float:
 
 
 def work(node: Node, desk: Node | None) -> float:
-    """How much more a unit is at scale paper than at desk, where its seconds were measured: longer texts and budgets."""
+    """How much more a unit is at scale paper than at desk, where its seconds were measured."""
     if desk is None:
         return 1.0
     grows = TRAINING if node.spec["fn"].split(".")[1] in ("train", "search") else READING

@@ -38,7 +38,8 @@ def inside(results: Path, script: str) -> Any:
     """What `script` prints, as JSON, in a process that uses the stand-ins; both caches of the user are empty ones."""
     home = results / "home"
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(home), "RANKREPRO_CACHE": str(home / "cache")}
-    opening = f"import json; from pathlib import Path; from rankrepro import rehearsal; rehearsal.enter(Path({str(results)!r}))\n"
+    opening = "import json\nfrom pathlib import Path\nfrom rankrepro import rehearsal\n"
+    opening += f"rehearsal.enter(Path({str(results)!r}))\n"
     done = subprocess.run([sys.executable, "-c", opening + script], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not home.exists(), "something was written outside the stand-ins"
@@ -87,7 +88,7 @@ for e in benchmarks.entries():
         folder = benchmarks.build(e.id, Path("nowhere"), Path(%r) / e.id)
         b, truth = benchmarks.load(folder, e.id), benchmarks.load_truth(folder)
         first = next(iter(truth.qrels))
-        found[e.id] = [len(b.queries), len(b.corpus), b.corpus[next(iter(truth.qrels[first]))].text[:8],
+        found[e.id] = [len(b.queries), len(list(b.corpus)), b.corpus[next(iter(truth.qrels[first]))].text[:8],
                        max(max(q.values()) for q in truth.qrels.values())]
 print(json.dumps(found))
 """
