@@ -176,9 +176,10 @@ def test_a_rehearsal_cannot_be_published(tmp_path: Path) -> None:
     assert defects(CARDS, tmp_path) == ["reports/desk/icr: made at scale rehearsal, not desk: remove it"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", PAPERS)
 def test_a_paper_runs_in_rehearsal(key: str, tmp_path: Path) -> None:
-    """A minute each on two free cores."""
+    """About a minute each on two free cores."""
     project = make_project(tmp_path, [c for c in CARDS])
     project.run("scale=rehearsal", f"papers={key}", timeout=3600)
     made = json.loads((tmp_path / "reports" / "rehearsal" / key / "results.json").read_text())
