@@ -33,6 +33,7 @@ from rankrepro.errors import ArtifactError, ChecksumMismatch, ConfigError, DiskB
 
 CATALOGUE = Path(__file__).parents[1] / "config" / "artifacts.yaml"
 MANIFEST = "artifact.json"
+STAND_INS = "RANKREPRO_STAND_INS"  # names the folder of stand-ins of a rehearsal (rankrepro.rehearsal)
 RESERVE = 100_000_000  # bytes that stay free: a disk filled to the last byte breaks more than this program
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -80,6 +81,12 @@ class Artifact:
 def cache_dir(configured: str | Path | None = None) -> Path:
     """$RANKREPRO_CACHE, else the configured folder, else ~/.cache/rankrepro."""
     return Path(os.environ.get("RANKREPRO_CACHE") or configured or "~/.cache/rankrepro").expanduser().absolute()
+
+
+def hub_dir(cache: Path) -> Path:
+    """Where models of the hub lie: in the cache, in a rehearsal among the stand-ins."""
+    stand_ins = os.environ.get(STAND_INS)
+    return Path(stand_ins, "hub") if stand_ins else cache / "hub"
 
 
 # --- the catalogue ---------------------------------------------------------------------------------------------------
@@ -217,7 +224,7 @@ def fetched(artifact: Artifact, cache: Path | None = None) -> Path | None:
         return folder if _complete(folder, artifact) else None
     if artifact.source != "hub":
         return None
-    repository = cache / "hub" / f"models--{artifact.name.replace('/', '--')}"
+    repository = hub_dir(cache) / f"models--{artifact.name.replace('/', '--')}"
     branch = repository / "refs" / artifact.revision  # holds the commit that a branch stood at when it was fetched
     folder = repository / "snapshots" / (branch.read_text().strip() if branch.is_file() else artifact.revision)
     return folder if folder.is_dir() else None
@@ -478,14 +485,15 @@ def _unsafe(member: str) -> str:
 
 
 def _fetch_hub(artifact: Artifact, cache: Path) -> Path:
-    """The snapshot folder under `cache/hub`. The client resumes, verifies and renames file by file itself."""
-    from huggingface_hub import snapshot_download
+    """The snapshot folder under `hub_dir`. The client resumes, verifies and renames file by file itself."""
+    from huggingface_hub import constants, snapshot_download
 
-    hub = cache / "hub"
+    hub = hub_dir(cache)
     held = sum(p.stat().st_size for p in hub.glob(f"models--{artifact.name.replace('/', '--')}/blobs/*"))
     try:
         hub.mkdir(parents=True, exist_ok=True)
-        check_disk(hub, max(0, artifact.size - held), artifact.id)
+        if not constants.HF_HUB_OFFLINE:  # then nothing is downloaded
+            check_disk(hub, max(0, artifact.size - held), artifact.id)
         return Path(
             snapshot_download(
                 artifact.name, revision=artifact.revision, cache_dir=hub, allow_patterns=list(artifact.members)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import resource
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,6 +215,48 @@ class History:
         }
 
 
+# --- batches that do not fit ---------------------------------------------------------------------------------------
+
+
+class _Fitting:
+    """`fn` on batches that a GPU's memory holds: halved when it runs out, and no larger from then on."""
+
+    def __init__(self, cell: Cell, fn: Callable[[list[str]], Mapping[str, Any]]) -> None:
+        self.cell, self.fn = cell, fn
+        self.most: int | None = None  # units at a time
+
+    def __call__(self, units: list[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        while len(found) < len(units):
+            some = units[len(found) :][: self.most]
+            metered = {u: dict(self.cell.meter.units[u]) for u in some}
+            logged, self.cell.history = self.cell.history, History()
+            try:
+                found |= self.fn(some)
+                logged.merge(self.cell.history.series)
+            except Exception as error:
+                if len(some) == 1 or not _out_of_memory(error):
+                    raise
+                for u in some:  # what the failed attempt counted
+                    self.cell.meter.units[u] = defaultdict(float, metered[u])
+                self.most = len(some) // 2
+                print(f"{self.cell.name}: out of memory with {len(some)} units at a time: {self.most} from now on")
+            finally:
+                self.cell.history = logged
+        return found
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a GPU ran out of memory; what is cached of it is given back."""
+    torch = sys.modules.get("torch")  # not imported here: cells that do without stay light
+    if torch is None or not isinstance(error, torch.OutOfMemoryError):
+        return False
+    error.__traceback__ = None  # its frames hold the tensors of the attempt
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return True
+
+
 # --- the cell --------------------------------------------------------------------------------------------------------
 
 
@@ -255,8 +298,10 @@ class Cell:
 
         Batches are cut from `units` as given (sort by length before), timed, reported as progress, and appended to a
         shard file as they finish, so that a killed cell resumes at the first unfinished batch with the same result.
-        A cell that maps twice names each `part`.
+        A cell that maps twice names each `part`. A batch that does not fit into the memory of a GPU is halved, and so
+        are those after it; its row in the shard file stays one.
         """
+        fitting = _Fitting(self, fn)
         done: dict[str, Any] = {}
         file = self.shards / f"{part}.jsonl" if self.shards else None
         if file and file.exists():
@@ -267,7 +312,7 @@ class Cell:
                 continue
             batch_meter, before, self.history = Meter(), self.history, History()
             with self.meter.timed(todo), batch_meter.whole():
-                result = dict(fn(todo))
+                result = fitting(todo)
             logged, self.history = dict(self.history.series), before
             self.history.merge(logged)
             if set(result) != set(todo):

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, models
+from rankrepro import artifacts, benchmarks, models, rehearsal
 from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, stage_inputs, stage_of, validate
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
 from rankrepro.store import Store, digest_of
@@ -84,10 +84,13 @@ def scales() -> list[str]:
 
 
 def load_scale(name: str) -> dict[str, Any]:
+    """A scale; one that says `like` has from that other scale what it does not say itself."""
     file = SCALES / f"{name}.yaml"
     if not file.exists():
         raise UnknownName("scale", name, scales())
     data = load_yaml(file)
+    if isinstance(data, dict) and "like" in data:
+        data = load_scale(data["like"]) | data
     validate(data, "scale", f"config/scales/{name}.yaml")
     return data
 
@@ -155,7 +158,10 @@ class _Planner:
     def __init__(self, cards: Mapping[str, Card], scale: str, papers: str | list[str], methods: Path) -> None:
         self.cards, self.methods = cards, methods
         self.scale = load_scale(scale)
-        self.name = scale
+        self.name = self.scale.get("like", scale)  # what cards say of this scale holds
+        self.caps = self.scale.get("caps", {})
+        self.instead = self.scale.get("instead", {})
+        self.marks = {"stand_ins": rehearsal.version()} if self.scale.get("stand_ins") else {}
         self.rows = row_index(cards)
         self.catalogue = artifacts.load_catalogue()
         self.plan = Plan(self.scale, select(cards, papers))
@@ -169,14 +175,14 @@ class _Planner:
 
     def _paper(self, card: Card) -> None:
         plan, used = self.plan, []
-        plan.benchmarks[card.key] = card.benchmarks_at(self.name)
+        plan.benchmarks[card.key] = self._instead(card.benchmarks_at(self.name))
         for benchmark in plan.benchmarks[card.key]:
             for row in self._rows_of(card):
                 owner, arm = self.rows[row]
                 if not self._runs(self.cards[owner], arm, benchmark):
                     continue
                 cells = []
-                for seed in self.cards[owner].seeds(arm, self.name):
+                for seed in self._seeds(self.cards[owner], arm):
                     node = self._cell(self.cards[owner], arm, benchmark, seed)
                     cells.append((seed, node.digest, self._variant(row)))
                     used.append(node.digest)
@@ -217,7 +223,14 @@ class _Planner:
         settings = card.at(self.name)
         if "arms" in settings and arm not in settings["arms"]:
             return False
-        return benchmark in settings.get("benchmarks", {}).get(arm, [benchmark])
+        return benchmark in self._instead(settings.get("benchmarks", {}).get(arm, [benchmark]))
+
+    def _seeds(self, card: Card, arm: str) -> list[int]:
+        return card.seeds(arm, self.name)[: self.caps.get("seeds")]
+
+    def _instead(self, ids: Iterable[str]) -> list[str]:
+        """Benchmarks, small ones of a rehearsal in the place of large ones."""
+        return [self.instead.get(benchmark, benchmark) for benchmark in ids]
 
     def _variant(self, row: str) -> str:
         """The key of a row in what its arm's function returns."""
@@ -227,7 +240,8 @@ class _Planner:
     def _sample(self, card: Card, arm: str, benchmark: str) -> int | None:
         groups = card.at(self.name).get("sample", {})
         n = groups.get(card.arms[arm].get("sample", "all"), self.scale["sample"])
-        return n.get(benchmark, n["default"]) if isinstance(n, dict) else n
+        n, cap = (x.get(benchmark, x["default"]) if isinstance(x, dict) else x for x in (n, self.caps.get("sample")))
+        return n if cap is None else min(n or cap, cap)
 
     def _models(self, card: Card, spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         roles = {**self.scale["models"], **card.data.get("models", {}).get(self.name, {})}
@@ -255,17 +269,20 @@ class _Planner:
             "seed": seed,
             "threads": spec.get("threads", self.scale["threads"]),
             "dtype": self.scale["dtype"],
+            **self.marks,
         }
 
     def _params(self, card: Card, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         """The arm's own, over them the scale's for `all`, over them the scale's for the arm."""
         of_scale = card.at(self.name).get("params", {})
-        return {**spec.get("params", {}), **of_scale.get("all", {}), **of_scale.get(name, {})}
+        params = {**spec.get("params", {}), **of_scale.get("all", {}), **of_scale.get(name, {})}
+        return {key: _capped(value, self.caps[key]) if key in self.caps else value for key, value in params.items()}
 
     def _seconds(self, card: Card, name: str, spec: Mapping[str, Any], default: float) -> float:
         """Predicted seconds a unit: the scale's for the arm, the scale's for `all`, the arm's own."""
         of_scale = card.at(self.name).get("seconds", {})
-        return of_scale.get(name, of_scale.get("all", spec.get("seconds", default)))
+        seconds = of_scale.get(name, of_scale.get("all", spec.get("seconds", default)))
+        return min(seconds, self.caps.get("seconds", seconds))
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         key = (card.key, arm, benchmark, seed)
@@ -299,7 +316,7 @@ class _Planner:
     def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:
         row = qualify(card, name)
         owner, arm = self.rows[row]
-        node = self._cell(self.cards[owner], arm, benchmark, self.cards[owner].seeds(arm, self.name)[0])
+        node = self._cell(self.cards[owner], arm, benchmark, self._seeds(self.cards[owner], arm)[0])
         return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
@@ -313,7 +330,7 @@ class _Planner:
         if "benchmark" in spec:
             if self.name not in spec["benchmark"]:
                 raise ConfigError(f"papers/{card.key}.yaml: stages.{name}.benchmark has none for scale {self.name}")
-            benchmark = spec["benchmark"][self.name]
+            (benchmark,) = self._instead([spec["benchmark"][self.name]])
         sources = stage_inputs(spec)
         corpus_only = "corpus" in sources.values()
         sources = {n: s for n, s in sources.items() if s not in ("corpus", "benchmark")}
@@ -337,7 +354,7 @@ class _Planner:
 
     def _timing(self, card: Card, timing: Mapping[str, Any]) -> Node | None:
         ids = self.plan.benchmarks[card.key]
-        benchmark = timing.get("benchmark", ids[0] if ids else "")
+        (benchmark,) = self._instead([timing.get("benchmark", ids[0] if ids else "")])
         if benchmark not in ids:
             return None
         n = timing["n"].get(self.name) if isinstance(timing["n"], dict) else timing["n"]
@@ -350,7 +367,7 @@ class _Planner:
             sides[side] = node.spec
             seconds += 2 * n * self.cards[owner].arms[arm].get("seconds", 0.01)
         full = {k: sides["a"][k] for k in ("harness", "benchmark", "seed", "dtype")}
-        full |= {"kind": "timing", "n": n, "candidates": None, "inputs": {}, "threads": 0, **sides}
+        full |= {"kind": "timing", "n": n, "candidates": None, "inputs": {}, "threads": 0, **sides, **self.marks}
         full |= {"models": sides["a"]["models"] | sides["b"]["models"]}
         return self._node(f"{card.key}.{timing['name']}", full, seconds)
 
@@ -397,6 +414,11 @@ def _batches(nodes: list[Node], seconds: float) -> Iterator[list[Node]]:
         batch.append(node)
     if batch:
         yield batch
+
+
+def _capped(value: Any, cap: float) -> Any:
+    """A number no larger than `cap`, a list no longer."""
+    return value[: int(cap)] if isinstance(value, list) else min(value, cap)
 
 
 def _needs_of(spec: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, models
+from rankrepro import artifacts, benchmarks, models, rehearsal
 from rankrepro.benchmarks.base import Benchmark
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, Meter, Output
@@ -29,6 +29,7 @@ PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetens
 
 def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
     """Compute the nodes of a job file (`results/<scale>/jobs/<id>.json`) and mark it done."""
+    rehearsal.enter(file)
     job = json.loads(file.read_text())
     threads = job["threads"] or cores
     _limit_threads(threads)

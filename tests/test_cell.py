@@ -142,3 +142,43 @@ def test_orders() -> None:
     assert sorted(scrambled) == sorted(docs)
     assert scrambled not in (docs, docs[::-1])
     assert scrambled == reorder(docs, "scrambled", "q", 0) != reorder(docs, "scrambled", "q2", 0)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_after_it(tmp_path: Path) -> None:
+    import torch
+
+    asked: list[list[str]] = []
+    c = cell(shards=tmp_path)
+
+    def fn(units: list[str]) -> dict[str, int]:
+        asked.append(units)
+        for u in units:
+            c.meter.add(u, input_tokens=1)
+        c.history.log(0, units=len(units))
+        if len(units) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return dict.fromkeys(units, 1)
+
+    units = [f"u{i}" for i in range(10)]
+    assert c.map(units, fn, batch=5) == dict.fromkeys(units, 1)
+    assert [len(a) for a in asked] == [5, 2, 2, 1, 2, 2, 1]
+    assert all(c.meter.units[u]["input_tokens"] == 1 for u in units)  # a failed attempt counts nothing
+    assert c.history.record() == {"units": [[0, 10 / 6]]}
+    assert len((tmp_path / "units.jsonl").read_text().splitlines()) == 2  # as without it
+
+
+def test_a_single_unit_that_does_not_fit_and_any_other_error_are_errors() -> None:
+    import torch
+
+    def fails(error: Exception) -> None:
+        def fn(units: list[str]) -> dict[str, int]:
+            raise error
+
+        with pytest.raises(type(error)):
+            cell().map(["u"] if isinstance(error, torch.OutOfMemoryError) else ["u", "v"], fn, batch=2)
+
+    fails(torch.OutOfMemoryError("CUDA out of memory"))
+    fails(RuntimeError("other"))

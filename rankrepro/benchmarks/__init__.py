@@ -35,6 +35,7 @@ __all__ += ["is_current", "load_truth", "register"]
 
 MARKER = "benchmark.json"
 TRUTH = "truth/"
+STOOD_IN = ("irds", "bright")  # builders that read upstream files, for which a rehearsal makes stand-ins
 
 
 @cache
@@ -68,7 +69,8 @@ def build(benchmark_id: str, cache: Path, folder: Path) -> Path:
     sources = {a: artifacts.fetch(artifacts.find(catalogue, a, entry.family), cache) for a in entry.artifacts}
     benchmark, truth = _builder(entry).build(benchmark_id, sources, entry.params)
     counts = count(benchmark, truth)
-    check_counts(entry, counts)
+    if not (artifacts.STAND_INS in os.environ and entry.builder in STOOD_IN):  # in miniature, in a rehearsal
+        check_counts(entry, counts)
     try:
         _write(entry, folder, benchmark, truth, counts)
     except OSError as error:

@@ -15,10 +15,28 @@ Results = Annotated[Path, typer.Option(help="Folder of generated files of this s
 
 
 @app.command()
+def stand_ins(results: Results) -> None:
+    """Make what a rehearsal uses in the place of models and data from outside."""
+    from rankrepro.rehearsal import make
+
+    make(results)
+
+
+@app.command()
+def paper_scale() -> None:
+    """Write docs/paper-scale.md from the plan of scale paper."""
+    from rankrepro import budget
+    from rankrepro.cards import ROOT, load_cards
+
+    (ROOT / budget.PAGE).write_text(budget.page(load_cards()), encoding="utf-8")
+
+
+@app.command()
 def artifact(artifact_id: str, marker: Path) -> None:
     """Fetch, verify, unpack and (for a model) convert an artifact."""
-    from rankrepro import artifacts, models
+    from rankrepro import artifacts, models, rehearsal
 
+    rehearsal.enter(marker)
     cache = artifacts.cache_dir()
     entry = artifacts.load_catalogue()[artifact_id]
     path = artifacts.fetch(entry, cache)
@@ -30,16 +48,19 @@ def artifact(artifact_id: str, marker: Path) -> None:
 @app.command("benchmark")
 def build_benchmark(benchmark: str, marker: Path) -> None:
     """Build a benchmark into the folder of its marker file."""
-    from rankrepro import artifacts, benchmarks
+    from rankrepro import artifacts, benchmarks, rehearsal
 
+    rehearsal.enter(marker)
     benchmarks.build(benchmark, artifacts.cache_dir(), marker.parent)
 
 
 @app.command()
 def judge(paper: str, scale: Scale, results: Results) -> None:
     """Judge a paper's cells and write results.json and units.json."""
+    from rankrepro import rehearsal
     from rankrepro.judge.results import write_results
 
+    rehearsal.enter(results)
     write_results(paper, scale, results)
 
 

@@ -133,9 +133,14 @@ def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
 
 
 def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
-    """One line for each published report that the code as it stands did not make, and for each placebo that passed."""
+    """One line for each published report that the code as it stands did not make, and for each placebo that passed.
+
+    A report of another scale than desk, such as a rehearsal's, must not be published as one.
+    """
     found = []
     reports = {f.parent.name: json.loads(f.read_text()) for f in sorted(published.glob("*/results.json"))}
+    for key in [k for k, results in reports.items() if results["scale"] != "desk"]:
+        found.append(f"reports/desk/{key}: made at scale {reports.pop(key)['scale']}, not desk: remove it")
     why = stale(cards, "desk", {key: results["digests"] for key, results in reports.items()})
     for key, results in reports.items():
         if key in why:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, status, tracking
+from rankrepro import artifacts, benchmarks, lock, rehearsal, status, tracking
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
@@ -13,6 +13,7 @@ from rankrepro.runner import writable
 SCALE = config["scale"]
 RESULTS = f"{config['results']}/{SCALE}"
 REPORTS = f"{config['reports']}/{SCALE}"
+STAND_INS = str(rehearsal.marker(Path(RESULTS)))
 ENVIRONMENT = "../../environment.yml"
 
 try:
@@ -73,6 +74,11 @@ def benchmark_marker(benchmark):
 
 def job_marker(job):
     return f"{RESULTS}/jobs/{job}.done"
+
+
+def stand_ins():
+    """In a rehearsal, what stands in for models and data from outside."""
+    return [STAND_INS] if PLAN.scale.get("stand_ins") else []
 
 
 def jobs_of(paper):

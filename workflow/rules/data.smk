@@ -1,7 +1,20 @@
-# Artifacts and benchmarks.
+# Artifacts and benchmarks, and in a rehearsal the stand-ins for those that no rehearsal can fetch.
+
+
+rule stand_ins:
+    output:
+        STAND_INS,
+    log:
+        f"{RESULTS}/logs/stand-ins.log",
+    conda:
+        ENVIRONMENT
+    shell:
+        f"python -m rankrepro internal stand-ins --results {RESULTS} > {{log}} 2>&1"
 
 
 rule artifact:
+    input:
+        stand_ins(),
     output:
         f"{RESULTS}/artifacts/{{artifact}}.json",
     log:
@@ -16,6 +29,7 @@ rule artifact:
 
 rule benchmark:
     input:
+        stand_ins(),
         lambda w: [artifact_marker(a) for a in benchmarks.get(w.benchmark).artifacts],
     output:
         f"{RESULTS}/benchmarks/{{benchmark}}/benchmark.json",

@@ -1,0 +1,77 @@
+"""A rehearsal of scale paper: stand-ins for what it takes from outside, made on the spot in the formats of upstream.
+
+    make(results)    # hub/ (models with random weights), ir_datasets/ and bright/ (invented text) in results/stand-ins
+    enter(path)      # this process uses the stand-ins of the results folder that `path` lies in, if it has any
+
+Everything stays below `results/rehearsal/stand-ins`; the cache of hub models and the home of ir_datasets are not
+touched. A result's digest covers the stand-ins (`version`), so that no rehearsal passes for a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from rankrepro import artifacts, benchmarks
+from rankrepro.benchmarks import bright
+
+WORDS = "stand-ins of a rehearsal: models have random weights, texts are invented; no number from them means anything"
+
+
+@cache
+def version() -> str:
+    """Hash of the code that makes the stand-ins."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+def marker(results: Path) -> Path:
+    """The file that says that stand-ins of today's version lie beside it, in `results` (of one scale)."""
+    return results / "stand-ins" / f"{version()}.json"
+
+
+def make(results: Path) -> None:
+    """Make all stand-ins anew in `results`; what was built from older ones goes too.
+
+    Hub models of config/artifacts.yaml, and the benchmarks of ir_datasets and BRIGHT that have a card. Raises
+    ConfigError for a model or data set of a kind that has no stand-in yet.
+    """
+    from rankrepro.rehearsal import data, models
+
+    folder = marker(results).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    text = [e for e in benchmarks.entries() if e.builder in benchmarks.STOOD_IN]
+    for entry in text:
+        shutil.rmtree(results / "benchmarks" / entry.id, ignore_errors=True)
+    hub = [a for a in artifacts.load_catalogue().values() if a.source == "hub"]
+    models.make(hub, folder / "hub")
+    data.make([e.id for e in text if e.builder == "irds"], folder / "ir_datasets")
+    data.make_bright([e.params["task"] for e in text if e.builder == "bright"], folder / "bright")
+    made = {"what": WORDS, "version": version(), "models": [a.id for a in hub], "benchmarks": [e.id for e in text]}
+    marker(results).write_text(json.dumps(made, indent=1) + "\n")
+
+
+def enter(path: Path) -> None:
+    """Where a folder above `path`, or `path` itself, holds stand-ins: use them from now on, in this process.
+
+    Before ir_datasets or the hub's client are imported, which read their settings then.
+    """
+    for folder in (path.absolute(), *path.absolute().parents):
+        if marker(folder).is_file():
+            os.environ |= environment(marker(folder).parent)
+            return
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables by which models, ir_datasets and BRIGHT are found among the stand-ins, and nowhere else."""
+    return {
+        artifacts.STAND_INS: str(folder),
+        "HF_HUB_OFFLINE": "1",
+        "IR_DATASETS_HOME": str(folder / "ir_datasets"),
+        "IR_DATASETS_TMP": str(folder / "ir_datasets" / "tmp"),
+        bright.FOLDER: str(folder / "bright"),
+    }
