@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from rankrepro.errors import RankReproError
+from rankrepro.errors import DISK_FULL, RankReproError
+from rankrepro.store import no_room
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 benchmarks_app = typer.Typer(no_args_is_help=True, help="List or export benchmarks.")
@@ -159,6 +160,12 @@ def main() -> None:
         app()
     except RankReproError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = Path(error.filename).parent if error.filename else Path.cwd()
+        print(f"StoreError: {no_room(where)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, status, tracking
+from rankrepro import artifacts, benchmarks, lock, status, store, tracking
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
@@ -16,10 +16,11 @@ REPORTS = f"{config['reports']}/{SCALE}"
 ENVIRONMENT = "../../environment.yml"
 
 try:
-    writable(Path(RESULTS))
-    PLAN = make_plan(load_cards(), SCALE, config["papers"])
-    write_jobs(PLAN, Path(RESULTS))
-    tracking.unmark(Path(RESULTS))
+    with store.room(Path(RESULTS)):
+        writable(Path(RESULTS))
+        PLAN = make_plan(load_cards(), SCALE, config["papers"])
+        write_jobs(PLAN, Path(RESULTS))
+        tracking.unmark(Path(RESULTS))
 except RankReproError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}")
 
@@ -50,10 +51,11 @@ def final_outputs():
 def begin_run():
     """In the main process of a real run: one run per results folder, and a status line while it lasts."""
     try:
-        lock.hold(Path(RESULTS))
+        with store.room(Path(RESULTS)):
+            lock.hold(Path(RESULTS))
+            STATUS.start()
     except RankReproError as error:
         raise WorkflowError(f"{type(error).__name__}: {error}")
-    STATUS.start()
 
 
 def end_run(failed=False):
