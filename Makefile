@@ -1,6 +1,7 @@
 # make reproduce   the main job: everything of SCALE (quick by default), judged and reported
 # make browse      MLflow's pages of the runs, on PORT (5000)
 # make test        the test suite
+# make chaos       kill, fill and damage runs for MINUTES (10); writes docs/reliability.md
 # make lint        ruff, mypy, snakefmt, snakemake --lint
 PYTHON      ?= python3.11
 VENV        ?= .venv
@@ -8,14 +9,16 @@ SCALE       ?= quick
 PAPERS      ?= all
 CORES       ?= all
 PORT        ?= 5000
+MINUTES     ?= 10
+SEED        ?= 0
 TORCH_INDEX ?=
 RUN          = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 SNAKEMAKE    = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: reproduce browse test lint clean help
+.PHONY: reproduce browse test chaos lint clean help
 
 help:
-	@sed -n '1,4p' Makefile
+	@sed -n '1,5p' Makefile
 
 reproduce: $(VENV)/.installed
 	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS)
@@ -26,6 +29,9 @@ browse: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(RUN) python -m pytest -q tests
+
+chaos: $(VENV)/.installed
+	@$(RUN) PYTHONPATH=tests python -m chaos --minutes $(MINUTES) --seed $(SEED) --write docs/reliability.md
 
 lint: $(VENV)/.installed
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy

@@ -20,6 +20,7 @@ from tests_support import Project, make_project
 HERE = Path(__file__).parent
 PAUSE = 0.15  # seconds a batch sleeps, so that kills find batches to tear
 TIMES = {"cost", "timings", "totals", "wall_s", "cpu_s", "peak_bytes", "started", "ended", "commit", "claims_commit"}
+CORES = 2  # that a command may use
 PATIENCE = 600.0  # seconds after which a command counts as stuck
 
 
@@ -49,7 +50,7 @@ class Trial(Project):
     def start(self) -> subprocess.Popen[str]:
         """The user's command, in a session of its own."""
         return subprocess.Popen(
-            self.command("papers=toy"), cwd=self.folder, env=self.env(), start_new_session=True, text=True,
+            self.command("papers=toy", cores=CORES), cwd=self.folder, env=self.env(), start_new_session=True, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -114,6 +115,17 @@ class World:
         """A project that has not run yet."""
         return _toy(self._next())
 
+    def prepared(self) -> Trial:
+        """A project with its benchmark built, and nothing computed yet."""
+        trial = self.finished()
+        for name in ("store", "judged", "runs", "jobs"):
+            shutil.rmtree(trial.results / name)
+        for path in ("results/mlartifacts", "reports"):
+            shutil.rmtree(trial.folder / path)
+        for file in (trial.results / "tracked.json", trial.folder / "results" / "mlflow.db", trial.notes):
+            file.unlink()
+        return trial
+
     def finished(self) -> Trial:
         """A project that has run to the end."""
         trial = Trial(self._next())
@@ -130,9 +142,13 @@ class World:
         expect(not list(trial.results.glob("store/.*")), "no temporary folder stays in the store")
         expect(not list(trial.results.glob("shards/*")), "no shard stays behind")
 
-    def drop(self, trial: Trial) -> None:
-        shutil.rmtree(trial.folder)
-        trial.notes.unlink(missing_ok=True)
+    def clear(self) -> None:
+        """Remove what trials left."""
+        for path in self.folder.glob("trial-*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _next(self) -> Path:
         self.count += 1
