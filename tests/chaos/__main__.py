@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -111,10 +110,11 @@ def play(world: World, names: Iterable[str], seed: int, seconds: float, rounds: 
             except Skip as reason:
                 row.skipped = str(reason)
                 _say(f"{row.name}: SKIPPED: {reason}")
-            except (Broken, subprocess.TimeoutExpired) as error:
+            except Broken as error:
                 row.broken.append(str(error))
                 _say(f"{row.name}: BROKEN: {error}")
-            world.clear()
+            finally:
+                world.clear()
     return list(rows.values())
 
 

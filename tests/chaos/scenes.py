@@ -91,7 +91,7 @@ def main_killed(world: World, rng: random.Random) -> Told:
     orphans = len(workers(trial.folder))
     told = tell(world, trial, f"as batch {mark} began")
     expect(orphans > 0, "jobs outlive the main process, else this scene shows nothing")
-    run.communicate(timeout=PATIENCE)
+    trial.ended(run)
     return told
 
 
@@ -134,8 +134,7 @@ def full_meanwhile(world: World, rng: random.Random) -> Told:
         run = trial.start()
         _until(lambda: sum(map(len, trial.batches().values())) >= mark, run)
         _fill(ballast, 0)
-        output, _ = run.communicate(timeout=PATIENCE)
-        error = said(run.returncode, output, "StoreError", "free")
+        error = said(*trial.ended(run), "StoreError", "free")
         ballast.unlink()
         return tell(world, trial, f"no room left as batch {mark} began", error=error)
 
@@ -364,8 +363,7 @@ def mlflow_server_killed(world: World, rng: random.Random) -> Told:
         time.sleep(rng.uniform(0, 0.1))
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
-        output, _ = run.communicate(timeout=PATIENCE)
-        error = said(run.returncode, output, "TrackingError", "no server answers")
+        error = said(*trial.ended(run), "TrackingError", "no server answers")
         server = _server(home, port)
         return tell(world, trial, f"the server killed as run {mark} was written", error=error, most=0)
     finally:

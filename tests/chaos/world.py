@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 PAUSE = 0.15  # seconds a batch sleeps, so that kills find batches to tear
 TIMES = {"cost", "timings", "totals", "wall_s", "cpu_s", "peak_bytes", "started", "ended", "commit", "claims_commit"}
 CORES = 2  # that a command may use
-PATIENCE = 600.0  # seconds after which a command counts as stuck
+PATIENCE = 1800.0  # seconds after which a command counts as stuck
 
 
 class Broken(Exception):
@@ -57,14 +57,22 @@ class Trial(Project):
     def complete(self) -> float:
         """Run the user's command, which must end well; seconds it took."""
         begun = time.monotonic()
-        done = self.run(check=False, timeout=PATIENCE)
-        expect(done.returncode == 0, f"the same command completes; it said: {tail(done.stdout + done.stderr)}")
+        code, output = self.ended(self.start())
+        expect(code == 0, f"the same command completes; it said: {tail(output)}")
         return time.monotonic() - begun
 
     def fail(self, *words: str) -> str:
         """Run the user's command, which must fail and say these words; the line with the first of them."""
-        done = self.run(check=False, timeout=PATIENCE)
-        return said(done.returncode, done.stdout + done.stderr, *words)
+        return said(*self.ended(self.start()), *words)
+
+    def ended(self, run: subprocess.Popen[str]) -> tuple[int, str]:
+        """Exit code and output of a command that ends by itself."""
+        try:
+            output, _ = run.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            kill_tree(run, self.folder)
+            raise Broken(f"a command ends within {PATIENCE:.0f} seconds") from None
+        return run.returncode, output
 
     # --- what it made ---
 
@@ -143,7 +151,11 @@ class World:
         expect(not list(trial.results.glob("shards/*")), "no shard stays behind")
 
     def clear(self) -> None:
-        """Remove what trials left."""
+        """End and remove what trials left."""
+        for folder in self.folder.iterdir():
+            for pid in workers(folder):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         for path in self.folder.glob("trial-*"):
             if path.is_dir():
                 shutil.rmtree(path)
