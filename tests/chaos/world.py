@@ -114,14 +114,18 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
-        self.base = _toy(folder / "undisturbed")
+        self.pristine = _toy(folder / "pristine")  # all trials are of one moment of the checkout
+        self.base = Trial(folder / "undisturbed")
+        shutil.copytree(self.pristine.folder, self.base.folder)
         self.seconds = self.base.complete()
         self.reference = self.base.state()
         self.batches = sum(map(len, self.base.batches().values()))
 
     def fresh(self) -> Trial:
         """A project that has not run yet."""
-        return _toy(self._next())
+        trial = Trial(self._next())
+        shutil.copytree(self.pristine.folder, trial.folder)
+        return trial
 
     def prepared(self) -> Trial:
         """A project with its benchmark built, and nothing computed yet."""

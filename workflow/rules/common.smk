@@ -29,6 +29,7 @@ ARTIFACTS = sorted(
     {m for job in PLAN.jobs.values() for m in job.models}
     | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
 )
+JUDGED = ["results", "units", "examples"]
 STATUS = status.Status(Path(RESULTS), PLAN)
 
 
@@ -44,6 +45,7 @@ def final_outputs():
     return [
         f"{REPORTS}/summary.md",
         f"{RESULTS}/{tracking.MARKER}",
+        *(f"{RESULTS}/judged/{p}/{part}.json" for p in PLAN.papers for part in JUDGED),
         *(job_marker(j) for j in PLAN.jobs),
     ]
 
