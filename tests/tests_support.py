@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,3 +160,23 @@ def add_toy(project: Project) -> Project:
     (project.folder / "methods" / "toy.py").write_text(TOY_METHOD)
     (project.folder / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
     return project
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(address: str, process: subprocess.Popen) -> None:
+    """Until MLflow's server at `address` answers, a minute or two on a busy machine."""
+    for _ in range(600):
+        assert process.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
+                assert answer.status == 200
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server does not answer")

@@ -32,7 +32,7 @@ from rankrepro.benchmarks.cards import Entry, entries, families, get
 from rankrepro.errors import BenchmarkError, StoreError
 
 __all__ = ["Benchmark", "Entry", "Truth", "build", "corpus_digest", "digest", "entries", "families", "get", "load"]
-__all__ += ["load_truth", "register"]
+__all__ += ["is_current", "load_truth", "register"]
 
 MARKER = "benchmark.json"
 TRUTH = "truth/"
@@ -61,7 +61,7 @@ def build(benchmark_id: str, cache: Path, folder: Path) -> Path:
     Raises BenchmarkError if the counts are not those of the card, StoreError if `folder` cannot be written.
     """
     entry = get(benchmark_id)
-    if _marker(folder).get("digest") == digest(benchmark_id):
+    if is_current(benchmark_id, folder):
         return folder
     from rankrepro import artifacts
 
@@ -75,6 +75,11 @@ def build(benchmark_id: str, cache: Path, folder: Path) -> Path:
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}); free space or name another folder") from error
     return folder
+
+
+def is_current(benchmark_id: str, folder: Path) -> bool:
+    """Whether `folder` holds the benchmark as it would be built today."""
+    return _marker(folder).get("digest") == digest(benchmark_id)
 
 
 def load(folder: Path, benchmark_id: str) -> Benchmark:

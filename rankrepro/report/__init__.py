@@ -1,7 +1,12 @@
-"""Plain pages from results.json: one truth, rendered as HTML and Markdown. Reads judged files only."""
+"""A static site from judged files and cards: pages, and every table as CSV, Markdown, LaTeX and JSON.
+
+render(papers, scale, results, reports)    # copies what was judged to the reports folder, then rebuilds it
+rebuild(reports, scale)                    # all pages from that folder and the cards alone
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Mapping
@@ -9,41 +14,92 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro.cards import ROOT, Card, load_cards
-from rankrepro.errors import RankReproError
+from rankrepro.errors import ConfigError
+from rankrepro.plan import stale
+from rankrepro.report import charts, pages, sheets
+from rankrepro.report.pages import Paper
 
 PUBLISHED = ROOT / "reports" / "desk"
+FEW = 3  # papers whose tables the summary of a run still shows
 
 
 def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
-    """Write `reports/<paper>/{results.json,index.html,tables.md}` and `reports/{index.html,summary.md}`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    env = Environment(
-        loader=PackageLoader("rankrepro.report"),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"num": _number, "pm": _interval, "p": _p, "cost": _cost, "cell": _markdown_cell}
-    cards = load_cards()
-    judged = {}
+    """Copy the judged files of `papers` to `reports/<paper>/`, make all pages, and write `reports/summary.md` last."""
     for key in papers:
-        file = results / "judged" / key / "results.json"
-        data = json.loads(file.read_text())
-        judged[key] = data
-        folder = reports / key
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, folder / "results.json")
-        page = {"card": cards[key], "paper": data["papers"][key], "data": data, "pivot": pivot, "scale": scale}
-        (folder / "index.html").write_text(env.get_template("paper.html").render(**page))
-        (folder / "tables.md").write_text(env.get_template("paper.md").render(**page))
-    front = {"cards": cards, "judged": judged, "scale": scale, "reports": reports, "results": results, "pivot": pivot}
-    there = {key: json.loads(f.read_text()) for key in cards if (f := reports / key / "results.json").exists()}
-    (reports / "index.html").write_text(env.get_template("index.html").render(**front | {"judged": there}))
+        collect(results / "judged" / key, reports / key)
+    there = rebuild(reports, scale)
+    summary = pages.environment().get_template("summary.md")
+    shown = [p for p in there if p.key in papers]
     temporary = reports / "summary.md.tmp"
-    temporary.write_text(env.get_template("summary.md").render(**front))
+    temporary.write_text(
+        summary.render(papers=shown, few=len(shown) <= FEW, scale=scale, reports=reports, results=results, pivot=pivot),
+        encoding="utf-8",
+    )
     temporary.rename(reports / "summary.md")
+
+
+def collect(judged: Path, folder: Path) -> None:
+    """Copy results.json, examples.json and units.json (compressed, always to the same bytes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("results", "examples"):
+        shutil.copyfile(judged / f"{name}.json", folder / f"{name}.json")
+    packed = gzip.compress((judged / "units.json").read_bytes(), mtime=0)
+    (folder / "units.json.gz").write_bytes(packed)
+
+
+def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) -> list[Paper]:
+    """Make every page of `reports` anew from the judged files in it and the cards; no store is needed.
+
+    Writes index.html, assets/vega.js and for each card `<paper>/index.html`; for those that were run also
+    `<paper>/tables.md` and `<paper>/tables/*`. Returns the papers in the order of their cards.
+    """
+    cards = cards or load_cards()
+    reports.mkdir(parents=True, exist_ok=True)
+    papers = [load(card, reports / key, scale) for key, card in cards.items()]
+    why = stale(cards, scale, {p.key: p.results["digests"] for p in papers if p.results})
+    for paper in papers:
+        paper.stale = why.get(paper.key, "")
+    env = pages.environment()
+    for paper in papers:
+        folder = reports / paper.key
+        folder.mkdir(exist_ok=True)
+        page = pages.paper_page(paper, scale)
+        page["specs"] = pages.embedded([*page.get("cost", []), *page["figures"].values()])
+        page["copies"] = {s.slug: {"md": sheets.to_markdown(s), "tex": sheets.to_latex(s)} for s in page["sheets"]}
+        (folder / "index.html").write_text(env.get_template("paper.html").render(**page), encoding="utf-8")
+        if paper.results:
+            sheets.write_all(page["sheets"], folder / "tables")
+            (folder / "tables.md").write_text(
+                env.get_template("paper.md").render(**page, to_markdown=sheets.to_markdown), encoding="utf-8"
+            )
+    charts.write_bundle(reports / "assets")
+    (reports / "index.html").write_text(
+        env.get_template("index.html").render(**pages.front(papers, scale)), encoding="utf-8"
+    )
+    return papers
+
+
+def load(card: Card, folder: Path, scale: str) -> Paper:
+    """A card with the judged files of its folder, if it has any. ConfigError names a file that is of no use."""
+    file = folder / "results.json"
+    if not file.exists():
+        return Paper(card)
+    results = _read(file)
+    if results.get("schema") != 2 or results.get("scale") != scale or card.key not in results.get("papers", {}):
+        raise ConfigError(
+            f"{file} is not a result of '{card.key}' at scale {scale} in the present format; "
+            f"run `make reproduce SCALE={scale} PAPERS={card.key}` again, or remove it"
+        )
+    examples = folder / "examples.json"
+    return Paper(card, results, _read(folder / "units.json.gz"), _read(examples))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = file.read_bytes()
+        return json.loads(gzip.decompress(raw) if file.suffix == ".gz" else raw)
+    except (OSError, EOFError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}); run the paper again") from None
 
 
 def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
@@ -57,50 +113,16 @@ def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
 
 def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
     """One line for each published report that the code as it stands did not make, and for each placebo that passed."""
-    from rankrepro.plan import make_plan
-
     found = []
-    for file in sorted(published.glob("*/results.json")):
-        key = file.parent.name
-        try:
-            now = make_plan(cards, "desk", [key]).paper_nodes[key]
-        except RankReproError as error:
-            found.append(f"reports/desk/{key}: {error}")
-            continue
-        results = json.loads(file.read_text())
-        then = results["digests"]
+    reports = {f.parent.name: json.loads(f.read_text()) for f in sorted(published.glob("*/results.json"))}
+    why = stale(cards, "desk", {key: results["digests"] for key, results in reports.items()})
+    for key, results in reports.items():
+        if key in why:
+            again = f"run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
+            found.append(f"reports/desk/{key}: stale: {why[key]}; {again}")
         for claim in results["papers"][key]["claims"]:
             if claim["verdict"] == "placebo passed":
                 found.append(
                     f"reports/desk/{key}: placebo '{claim['id']}' passed: mend the arm, its claim means nothing"
                 )
-        if set(now) != set(then):
-            found.append(
-                f"reports/desk/{key}: stale: {len(set(now) - set(then))} of {len(now)} results would be computed "
-                f"anew; run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
-            )
     return found
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _interval(pair: list[float] | None) -> str:
-    return "" if not pair or pair[0] is None else f"[{pair[0]:.3f}, {pair[1]:.3f}]"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _cost(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds:.1f} s"
-
-
-def _markdown_cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")

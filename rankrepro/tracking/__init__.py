@@ -54,6 +54,7 @@ def ingest(papers: Sequence[str], scale: str, results: Path) -> Counter[str]:
                 counts += found
                 told = ", ".join(f"{n} {what}" for what, n in found.items())
                 log.info("mlflow: %s: runs: %s, in %s", paper.key, told, shown(root))
+            tracker.finish()
         _mark(results, shown(root), sorted({d for paper in judged for d in paper.data["digests"]}))
     return counts
 

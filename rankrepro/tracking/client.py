@@ -51,8 +51,9 @@ def database(root: Path) -> Path:
 
 
 def artifacts(root: Path) -> Path:
-    """Where files go, except those for a server, which knows itself."""
-    return (root / "mlartifacts").absolute()
+    """Where files go, except those for a server, which knows itself. Another database does not share ours."""
+    name = "mlartifacts.other" if os.environ.get("MLFLOW_TRACKING_URI") else "mlartifacts"
+    return (root / name).absolute()
 
 
 def remote(root: Path) -> bool:
@@ -81,11 +82,12 @@ class Tracker:
     def __init__(self, root: Path) -> None:
         from mlflow import MlflowClient
 
-        self.artifacts, self.remote, self.fresh = artifacts(root), remote(root), False
+        self.file, self.artifacts, self.remote, self.fresh = database(root), artifacts(root), remote(root), False
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             # no connection outlives a call: a kept one would go on in a file that was deleted meanwhile
             os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
-            self._prepare(database(root))
+            _write_through_the_cache()
+            self._prepare(self.file)
         self.client = MlflowClient(tracking_uri=address(root))
 
     # --- the store in the results folder ---
@@ -119,6 +121,7 @@ class Tracker:
             with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as db:
                 db.execute("BEGIN IMMEDIATE")  # waits for a writer, and rolls back what a killed one left
                 db.execute("ROLLBACK")
+                whole = db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
                 version = db.execute("SELECT version_num FROM alembic_version").fetchall()
                 ours = db.execute(
                     "SELECT artifact_location FROM experiments WHERE artifact_location LIKE '%/mlartifacts/' || name"
@@ -127,7 +130,13 @@ class Tracker:
             if re.search("not a database|malformed|no such (table|column)", str(error)):
                 return False
             raise
-        return version == [(_head(),)] and all(p.startswith(f"{self.artifacts.as_uri()}/") for (p,) in ours)
+        return whole and version == [(_head(),)] and all(p.startswith(f"{self.artifacts.as_uri()}/") for (p,) in ours)
+
+    def finish(self) -> None:
+        """Have all on disk, before a marker says that it is there."""
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            with self.file.open("rb") as f:
+                os.fsync(f.fileno())
 
     # --- experiments and runs ---
 
@@ -259,6 +268,24 @@ REMEDIES = {
     r"error code 40[13]|UNAUTHENTICATED|PERMISSION_DENIED": "the server at {at} does not let us in; set "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
 }
+
+
+def _write_through_the_cache() -> None:
+    """Let SQLite leave the disk to the system: MLflow commits a dozen times a run, and a commit may take 50 ms.
+
+    A killed process loses nothing by it. A machine that loses its power may leave a damaged file, which is noticed
+    (`_sound`) and written anew; what a marker vouches for is on disk (`finish`).
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    if not event.contains(Engine, "connect", _asynchronous):
+        event.listen(Engine, "connect", _asynchronous)
+
+
+def _asynchronous(connection: Any, _record: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def _migrate(file: Path) -> None:

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rankrepro.cards import validate
 from rankrepro.errors import StoreError
 from rankrepro.store import Store, digest_of
 from rankrepro.tracking.names import cut_tag, metric_name, params
@@ -48,12 +47,12 @@ class Record:
     @cached_property
     def content(self) -> str:
         """Hash of what cannot be changed in a run once it is written; with another one the run is replaced."""
-        return digest_of([self.name, self.params, self.metrics, sorted(self.files)])
+        return digest_of([self.name, self.params, self.metrics, sorted(self.files)])[:16]
 
     @cached_property
     def version(self) -> str:
         """Hash of the files; with another one they are written again."""
-        return digest_of({k: f if isinstance(f, str) else f.stat().st_size for k, f in self.files.items()})
+        return digest_of({k: f if isinstance(f, str) else f.stat().st_size for k, f in self.files.items()})[:16]
 
 
 class Judged:
@@ -64,7 +63,6 @@ class Judged:
         self.store = Store(results / "store")
         self.file = self.folder / "results.json"
         self.data = self._read("results")
-        validate(self.data, "results", str(self.file))
         self.scale: str = self.data["scale"]
         self.paper: Mapping[str, Any] = self.data["papers"][key]
 
@@ -76,13 +74,19 @@ class Judged:
 
     def _read(self, name: str) -> Any:
         file = self.folder / f"{name}.json"
+        from rankrepro.judge.results import SCHEMA
+
         try:
-            return json.loads(file.read_text())
-        except (FileNotFoundError, ValueError) as error:
+            data = json.loads(file.read_text())
+            problem = "" if data["schema"] == SCHEMA else "of another version"
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            data, problem = None, f"missing or damaged ({type(error).__name__})"
+        if problem:
             raise StoreError(
-                f"{file} is missing or damaged ({type(error).__name__}); delete it and run the same command again: "
-                "the paper is judged anew, nothing is recomputed"
-            ) from error
+                f"{file} is {problem}; delete it and run the same command again: the paper is judged anew, nothing is "
+                "recomputed"
+            )
+        return data
 
     @cached_property
     def units(self) -> dict[tuple[str, str, str], Mapping[str, Sequence[Any]]]:
@@ -172,8 +176,9 @@ class Judged:
         which = (cell["name"], cell["benchmark"], cell["seed"])
         for curve in self.paper["curves"]:
             if (curve["cell"], curve["benchmark"], curve["seed"]) == which:
-                for name, points in curve["series"].items():
-                    yield from ((metric_name(f"training/{name}"), v, step) for step, v in points if v is not None)
+                for series, points in curve["series"].items():
+                    name = metric_name(f"training/{series}")
+                    yield from ((name, value, step) for step, value in points if value is not None)
 
     def _timing(self, cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
         name = cell["name"].split(".", 1)[1]
@@ -186,7 +191,7 @@ class Judged:
         claims, cells = self.paper["claims"], self.paper["cells"]
         found = [c["verdict"] for c in claims]
         judged = self.file.stat().st_mtime
-        times = (min((c["started"] for c in cells), default=judged), max((c["ended"] for c in cells), default=judged))
+        ended = max((c["ended"] for c in cells), default=judged)  # so that it stands first, above its cells
         metrics = [
             (metric_name(f"{name}/{c['id']}"), float(c[key]), 0)
             for c in claims
@@ -207,7 +212,7 @@ class Judged:
         return Record(
             id=f"{self.scale}/verdicts",
             name=f"{self.key} verdicts",
-            times=times,
+            times=(ended, ended),
             params={"claims": str(len(claims)), "cells": str(len(cells))},
             metrics=_distinct(metrics),
             tags=tags | {VERDICT + c["id"]: c["verdict"] for c in claims},

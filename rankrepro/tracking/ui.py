@@ -18,7 +18,8 @@ def main(root: Path, port: int) -> None:
     if not os.environ.get("MLFLOW_TRACKING_URI") and not database(root).exists():
         raise TrackingError(f"{database(root)} does not exist yet; run `make reproduce` first")
     quiet()
-    print(f"MLflow's pages of {shown(root)}: http://127.0.0.1:{port} (Ctrl-C ends them)", flush=True)
+    print(f"{shown(root)} opens at http://127.0.0.1:{port}/#/experiments (Ctrl-C ends it)")
+    print("Choose 'Model training' at the top left, then a paper.", flush=True)
     os.execve(sys.executable, command(port), {**os.environ, **settings(root)})
 
 

@@ -1,0 +1,104 @@
+"""`verify` and `clean`: is what lies there whole, and is it still needed?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankrepro.cards import load_cards
+from rankrepro.cli import text
+from rankrepro.cli.options import RESULTS, Json, Results
+
+
+def verify(
+    published: Annotated[
+        bool, typer.Option("--published", help="Only: were the committed reports made by the code as it stands?")
+    ] = False,
+    results: Results = RESULTS,
+) -> None:
+    """Check that nothing is damaged or stale.
+
+    Artifacts in the cache, stored results, benchmarks and run files; exit code 1 if one is damaged. With --published:
+    whether the code as it stands made the published reports, and no placebo passed.
+    """
+    if published:
+        _published()
+        return
+    from rankrepro.cli.artifacts import verify_all
+
+    good = verify_all()
+    for folder in sorted(f for f in results.glob("*") if (f / "store").is_dir()):
+        good = _results(folder) and good
+    if not good:
+        raise typer.Exit(1)
+
+
+def _published() -> None:
+    from rankrepro.report import defects
+
+    found = defects(load_cards())
+    for line in found:
+        print(line)
+    if found:
+        raise typer.Exit(1)
+    print("published reports match the code")
+
+
+def _results(folder: Path) -> bool:
+    """Print what is damaged in a results folder, or how much was checked; True if nothing is damaged."""
+    from rankrepro.inspection import inspect
+
+    checked, damaged = inspect(folder)
+    for line in damaged:
+        print(line)
+    print(f"{folder}: {checked} results, benchmarks and runs checked, {len(damaged)} damaged")
+    return not damaged
+
+
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it they are only listed.")] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="With --yes: delete in the cache too, which all clones share.")
+    ] = False,
+    as_json: Json = False,
+    results: Results = RESULTS,
+) -> None:
+    """Delete what no card needs any more.
+
+    Lists, and with --yes deletes, results, jobs, runs, benchmarks and artifacts.
+
+    What a plan of quick, desk or paper needs is never deleted. Refused while a run uses the folder.
+    """
+    from rankrepro import artifacts
+    from rankrepro.clean import leftovers, remove
+
+    found = leftovers(load_cards(), results, artifacts.cache_dir())
+    if as_json:
+        text.dump(
+            [{"path": str(x.path), "kind": x.kind, "bytes": x.size, "why": x.why, "shared": x.shared} for x in found]
+        )
+    else:
+        _list(found)
+    if yes:
+        chosen = [x for x in found if cache or not x.shared]
+        freed = remove(chosen, results)
+        if not as_json:
+            print(f"{len(chosen)} deleted, {text.size(freed)} freed")
+    elif found and not as_json:
+        print(
+            "nothing was deleted; --yes does" + (", in the cache --yes --cache" if any(x.shared for x in found) else "")
+        )
+
+
+def _list(found: list) -> None:
+    if not found:
+        print("nothing to clean: all there is is needed")
+        return
+    text.table(("size", "kind", "path", "why"), [(text.size(x.size), x.kind, x.path, x.why) for x in found])
+    total: dict[str, int] = defaultdict(int)
+    for x in found:
+        total["in the cache" if x.shared else "in results"] += x.size
+    print("\n" + ", ".join(f"{text.size(n)} {where}" for where, n in total.items()))

@@ -1,0 +1,59 @@
+"""What the workflow's rules call; hidden from `--help`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankrepro.cli.options import Scale
+
+app = typer.Typer(help=__doc__, rich_markup_mode=None)
+Results = Annotated[Path, typer.Option(help="Folder of generated files of this scale.")]
+
+
+@app.command()
+def artifact(artifact_id: str, marker: Path) -> None:
+    """Fetch, verify, unpack and (for a model) convert an artifact."""
+    from rankrepro import artifacts, models
+
+    cache = artifacts.cache_dir()
+    entry = artifacts.load_catalogue()[artifact_id]
+    path = artifacts.fetch(entry, cache)
+    if entry.model:
+        path = models.prepare(entry, cache)
+    marker.write_text(json.dumps({"id": artifact_id, "digest": entry.digest, "folder": path.name}))
+
+
+@app.command("benchmark")
+def build_benchmark(benchmark: str, marker: Path) -> None:
+    """Build a benchmark into the folder of its marker file."""
+    from rankrepro import artifacts, benchmarks
+
+    benchmarks.build(benchmark, artifacts.cache_dir(), marker.parent)
+
+
+@app.command()
+def judge(paper: str, scale: Scale, results: Results) -> None:
+    """Judge a paper's cells and write results.json and units.json."""
+    from rankrepro.judge.results import write_results
+
+    write_results(paper, scale, results)
+
+
+@app.command()
+def track(papers: list[str], scale: Scale, results: Results) -> None:
+    """Write judged papers to MLflow."""
+    from rankrepro.tracking import ingest
+
+    ingest(papers, scale, results)
+
+
+@app.command()
+def report(papers: list[str], scale: Scale, results: Results, reports: Annotated[Path, typer.Option()]) -> None:
+    """Render the judged papers."""
+    from rankrepro.report import render
+
+    render(papers, scale, results, reports)

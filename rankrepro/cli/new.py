@@ -1,0 +1,45 @@
+"""`new`: the files of a method of one's own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def new(
+    key: Annotated[str, typer.Argument(help="Name of card and module: small letters, digits and _.")],
+    of: Annotated[str, typer.Option("--from", help="The card whose comparison the method joins.")] = "baselines",
+    benchmark: Annotated[str, typer.Option(help="Benchmark at scale quick.")] = "vital-mini/fever",
+    insert: Annotated[
+        bool, typer.Option("--insert", help="Append arms and tables to a card that has no method yet.")
+    ] = False,
+) -> None:
+    """Begin a method of your own.
+
+    Writes card, module and test of a re-ranker that run as they are. Then change them.
+
+    For a paper that has a card and no method yet, the module and the test are written and what its card lacks is
+    printed, or appended with --insert. Nothing is overwritten.
+    """
+    from rankrepro.cards import ROOT, load_cards
+    from rankrepro.plan import make_plan
+    from rankrepro.scaffold import scaffold
+
+    made = scaffold(key, of, benchmark, insert)
+    for file in made.written:
+        print(f"wrote {file.relative_to(ROOT)}")
+    if made.stanza:
+        print(f"\nadd to papers/{key}.yaml:\n\n{made.stanza}")
+    cards = load_cards()
+    print("next")
+    print(f"  python -m pytest tests/methods/test_{key}.py")
+    print(f"  rankrepro plan --papers {key}")
+    minutes = ""
+    if cards[key].implemented:
+        seconds = sum(j.seconds for j in make_plan(cards, "quick", [key]).jobs.values())
+        minutes = "    # cells: " + (
+            "under a minute" if seconds < 60 else f"about {seconds / 60:.0f} minutes of one core"
+        )
+    print(f"  make reproduce PAPERS={key}{minutes}")
+    print(f"  rankrepro explain {made.claim} --scale quick")

@@ -1,0 +1,113 @@
+"""`plan`: what a run would compute, what of it is there already, and what its claims could show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from rankrepro.cards import load_cards, row_index
+from rankrepro.cli import options, text
+from rankrepro.cli.options import REPORTS, RESULTS, Json, Reports, Results, Scale
+
+
+def plan(
+    scale: Scale = "quick",
+    papers: Annotated[str, typer.Option(help="all, or keys with commas.")] = "all",
+    claims: Annotated[bool, typer.Option("--claims", help="What each claim could show, instead of the work.")] = False,
+    spread: Annotated[
+        float, typer.Option(help="With --claims: assumed sd of a paired difference where none was measured.", min=0.001)
+    ] = 0.3,
+    as_json: Json = False,
+    results: Results = RESULTS,
+    reports: Reports = REPORTS,
+) -> None:
+    """Plan a run: cells, stages, minutes.
+
+    Predicted, by job and by paper, with what is left to do. With --claims: the units that each claim will stand on and
+    the smallest effect these can show.
+    """
+    from rankrepro.plan import make_plan
+    from rankrepro.store import Store
+
+    cards = load_cards()
+    made = make_plan(cards, scale, papers)
+    if claims:
+        _claims(cards, made, scale, spread, as_json, reports)
+        return
+    store = Store(results / scale / "store")
+    left = {d for d in made.nodes if not store.has(d)}
+    by_paper = [_work(key, made, set(made.paper_nodes[key]), left) for key in made.papers]
+    total = _work("all", made, set(made.nodes), left)  # less than the sum where papers share cells
+    jobs = [
+        {
+            "id": job.id,
+            "title": job.title,
+            "nodes": len(job.nodes),
+            "left": sum(n.digest in left for n in job.nodes),
+            "minutes": job.seconds / 60,
+        }
+        for job in made.jobs.values()
+    ]
+    if as_json:
+        text.dump({"scale": scale, "papers": by_paper, "total": total, "jobs": jobs})
+        return
+    shown = [(j["id"], f"{j['minutes']:.1f}", j["nodes"], j["left"], j["title"]) for j in jobs]
+    text.table(("job", "minutes", "results", "left", "what"), shown)
+    print()
+    columns = ("cells", "stages", "timings", "minutes", "left", "minutes_left")
+    text.table(
+        ("paper", *(c.replace("_", " ") for c in columns)),
+        [(w["paper"], *(f"{w[c]:.1f}" if "minutes" in c else w[c] for c in columns)) for w in (*by_paper, total)],
+    )
+    print(
+        f"\n{len(jobs)} jobs; minutes are those of one core, predicted; {len(made.nodes) - total['left']} of "
+        f"{len(made.nodes)} results are in {store.folder}"
+    )
+
+
+def _work(name: str, made: Any, digests: set[str], left: set[str]) -> dict[str, Any]:
+    nodes = [made.nodes[d] for d in digests]
+    kinds = [n.spec["kind"] for n in nodes]
+    return {
+        "paper": name,
+        "cells": kinds.count("cell"),
+        "stages": kinds.count("stage"),
+        "timings": kinds.count("timing"),
+        "minutes": sum(n.seconds for n in nodes) / 60,
+        "left": len(digests & left),
+        "minutes_left": sum(n.seconds for n in nodes if n.digest in left) / 60,
+    }
+
+
+def _claims(cards: Mapping[str, Any], made: Any, scale: str, spread: float, as_json: bool, reports: Any) -> None:
+    from rankrepro.outlook import stands
+
+    arms = list(row_index(cards))
+    found = {}
+    for key in made.papers:
+        measured = options.judged(key, scale, reports) or options.judged(key, "desk", reports)
+        found[key] = stands(cards[key], made, arms, measured, spread)
+    if as_json:
+        text.dump({key: [s.json() for s in rows] for key, rows in found.items()})
+        return
+    for key, rows in found.items():
+        text.heading(key)
+        text.table(
+            ("claim", "on", "n", "sd", "spread", "level", "shows", "wanted", "needs n", "note"),
+            [
+                (
+                    s.claim, s.benchmark or text.NONE, s.n or text.NONE, text.number(s.sd), s.source or text.NONE,
+                    text.number(s.level, 4), text.number(s.detectable), text.number(s.wanted),
+                    s.needed or text.NONE, s.note,
+                )
+                for s in rows
+            ],
+            "  ",
+        )  # fmt: skip
+    print(
+        "\nshows: the smallest effect that n units show with a power of 0.8 (equivalence: the least margin, 0.9) at\n"
+        "the level, for the given sd of single units. measured: sd from the published interval; measured elsewhere:\n"
+        f"from another benchmark of the claim; assumed: {spread:g}, no measurement yet (--spread)."
+    )

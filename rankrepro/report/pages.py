@@ -1,0 +1,318 @@
+"""What a page shows, gathered from judged files and cards, and the templates that show it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from rankrepro import benchmarks
+from rankrepro.cards import Card, qualify
+from rankrepro.errors import UnknownName
+from rankrepro.report import charts, history, sentences, sheets, text
+
+FAMILIES = {
+    "llm-rerankers": "LLM re-rankers",
+    "training": "Retriever and ranker training",
+    "vision": "Vision and multimodal",
+    "language-models": "Language models and losses",
+    "controls": "Shared controls",
+}
+MARKS = {  # verdict -> class, sign, meaning
+    "reproduced": ("yes", "✓", "significant after Holm's correction, and the effect reaches the smallest that counts"),
+    "not reproduced": ("no", "✗", "the 95 % interval excludes the smallest effect that counts"),
+    "inconclusive": ("open", "?", "neither; more units would be needed"),
+    "baseline not competent": ("void", "⊘", "the losing arm does not beat its own floor: a win over it proves nothing"),
+    "not run": ("none", "○", "something the claim needs is not there yet"),
+    "identity": ("same", "≡", "true by construction, held by a unit test, never counted as reproduced"),
+    "smoke": ("smoke", "~", "scale quick: it ran, nothing is concluded"),
+    "placebo failed as it must": ("kept", "∅", "one ingredient destroyed, and the effect is gone"),
+    "placebo passed": ("alarm", "!", "one ingredient destroyed and the effect still there: the comparison is broken"),
+    "within tolerance": ("yes", "≈", "within the tolerance of the reported number"),
+    "higher": ("open", "↑", "higher than the reported number"),
+    "lower": ("no", "↓", "lower than the reported number"),
+}
+GAINS = 3  # queries shown with their documents, at each end
+
+
+@dataclass
+class Paper:
+    """A card and, where it was run, its judged files."""
+
+    card: Card
+    results: Mapping[str, Any] | None = None
+    units: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    stale: str = ""  # why the code as it stands would compute something else
+
+    @property
+    def key(self) -> str:
+        return self.card.key
+
+    @property
+    def page(self) -> Mapping[str, Any]:
+        assert self.results is not None
+        return self.results["papers"][self.key]
+
+    @property
+    def cells(self) -> list[Mapping[str, Any]]:
+        return self.page["cells"] if self.results else []
+
+    @property
+    def claims(self) -> list[dict[str, Any]]:
+        """The judged claims; those of a card without a run as `not run`."""
+        if self.results:
+            return self.page["claims"]
+        return [
+            {
+                "id": c["id"],
+                "sentence": c["sentence"],
+                "kind": c.get("kind"),
+                "role": c.get("role", "claim"),
+                "verdict": "identity" if c.get("kind") == "identity" else "not run",
+                "note": None,
+                "restated": c.get("restated"),
+                "effect": None,
+                "ci": [None, None],
+                "guard": None,
+                "per_benchmark": [],
+            }
+            for c in self.card.claims
+        ]
+
+
+def environment() -> Any:
+    """Jinja with escaping on in HTML and the project's ways to write numbers."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    env = Environment(
+        loader=PackageLoader("rankrepro.report"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    env.filters |= {
+        "num": text.number,
+        "ci": text.interval,
+        "p": text.p_value,
+        "seconds": text.seconds,
+        "count": text.count,
+        "size": text.size,
+        "cell": text.markdown,
+        "prose": prose,
+        "inline": inline,
+        "slug": text.slug,
+        "breakable": breakable,
+        "listed": text.listed,
+        "date": lambda t: time.strftime("%Y-%m-%d", time.gmtime(t)),
+    }
+    style, script = _asset("style.css"), _asset("site.js")
+    env.globals |= {
+        "marks": MARKS,
+        "families": FAMILIES,
+        "style": style,
+        "script": script,
+        "script_hash": _sha256(script),
+        "plural": text.plural,
+        "short": text.short,
+        "expression": sentences.expression,
+    }
+    return env
+
+
+@cache
+def _asset(name: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(files("rankrepro.report").joinpath("templates", name).read_text(encoding="utf-8"))  # ours, not data
+
+
+def _sha256(script: str) -> str:
+    """The hash by which a page's policy knows its one inline script."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def breakable(name: str) -> Any:
+    """A long name with places where a narrow column may break it."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._/])", name))
+
+
+def inline(words: str) -> Any:
+    """One line of a card's text: `code` marked up, everything else escaped."""
+    from markupsafe import Markup, escape
+
+    parts = re.split(r"`([^`]+)`", " ".join(words.split()))
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+def prose(words: str) -> Any:
+    """Paragraphs and lists (`- item`) of a card's text."""
+    from markupsafe import Markup
+
+    blocks = []
+    for block in re.split(r"\n\s*\n", words.strip()):
+        lead, *items = re.split(r"(?:^|\n)\s*- ", block)
+        if lead.strip():
+            blocks.append(Markup("<p>{}</p>").format(inline(lead)))
+        if items:
+            listed = Markup("").join(Markup("<li>{}</li>").format(inline(i)) for i in items)
+            blocks.append(Markup("<ul>{}</ul>").format(listed))
+    return Markup("\n").join(blocks)
+
+
+# --- the front page --------------------------------------------------------------------------------------------------
+
+
+def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
+    """What the front page shows: papers by family, verdicts counted, totals over distinct stored results."""
+    verdicts = Counter(c["verdict"] for p in papers for c in p.claims if c["role"] == "claim")
+    return {
+        "scale": scale,
+        "groups": [(f, [p for p in papers if p.card.family == f]) for f in FAMILIES],
+        "verdicts": {v: verdicts[v] for v in MARKS if verdicts[v]},
+        "totals": totals(papers),
+        "placebos": Counter(c["verdict"] for p in papers for c in p.claims if c["role"] == "placebo"),
+        "example": next((p.key for p in papers if p.results), "baselines"),
+        "cpu": cpu,
+        "tokens": tokens,
+        "n_papers": sum(p.card.family != "controls" for p in papers),
+        "n_run": sum(p.results is not None and p.card.family != "controls" for p in papers),
+    }
+
+
+def cpu(paper: Paper) -> float:
+    return sum(c["cpu_s"] for c in paper.cells)
+
+
+def tokens(paper: Paper) -> float:
+    return sum(c["input_tokens"] + c["generated_tokens"] for c in paper.cells)
+
+
+def totals(papers: Iterable[Paper]) -> dict[str, float]:
+    """Sums over stored results; one that several papers use counts once. wall_s: seconds in which any of them ran."""
+    from rankrepro.judge.costs import union
+
+    cells = {c["digest"]: c for p in papers for c in p.cells}.values()
+    names = ("cpu_s", "input_tokens", "generated_tokens", "forward_passes")
+    sums: dict[str, float] = {n: sum(c[n] for c in cells) for n in names}
+    return sums | {"wall_s": union((c["started"], c["ended"]) for c in cells), "cells": len(cells)}
+
+
+# --- the page of a paper ---------------------------------------------------------------------------------------------
+
+
+def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
+    """What the page of a paper shows, all numbers from its judged files."""
+    claims = paper.claims
+    page: dict[str, Any] = {
+        "scale": scale,
+        "paper": paper,
+        "card": paper.card,
+        "claims": claims,
+        "main": [c for c in claims if c["role"] == "claim"],
+        "identities": [c for c in claims if c["role"] == "identity"],
+        "placebos": [c for c in claims if c["role"] == "placebo"],
+        "history": history.changes(paper.card, scale),
+        "limits": limits(paper, scale),
+        "anchors": {c["id"]: f"claim-{text.slug(c['id'])}" for c in claims},
+    }
+    if paper.results is None:
+        return page | {"said": {}, "figures": {}, "sheets": []}
+    found, key = paper.page, paper.key
+    timings = {t["name"]: t for t in found["timings"]}
+    said = {c["id"]: sentences.verdict(c, key, timings) for c in claims}
+    tables = [(t, sheets.of_table(t, key)) for t in found["tables"] if t["rows"]]
+    made: dict[str, Any] = {
+        "claims": sheets.of_claims(claims, said),
+        "timings": sheets.of_timings(found["timings"], key) if found["timings"] else None,
+        "reported": sheets.of_reported(found["reported"], ours(paper), key) if found["reported"] else None,
+        "seeds": sheets.of_seeds(found["tables"], claims, key),
+        "cells": sheets.of_cells(found["cells"], key),
+    }
+    figures = drawn(paper)
+    every = [*(s for _, group in tables for s in group), *filter(None, made.values()), *(f.sheet for f in figures)]
+    sheets.number_slugs(every)
+    return page | {
+        "data": paper.results,
+        "said": said,
+        "tables": tables,
+        "figures": {f.name.split("-")[0]: f for f in figures},
+        "cost": [f for f in figures if f.name.startswith("cost-")],
+        "sheets": every,
+        "made": made,
+        "timing_words": [sentences.timing(t, key) for t in found["timings"]],
+        "examples": examples(paper),
+        "attribution": paper.examples.get("attribution", {}),
+        "started": min((c["started"] for c in found["cells"]), default=None),
+        "totals": totals([paper]),
+    }
+
+
+def drawn(paper: Paper) -> list[charts.Figure]:
+    """The charts of a page, compiled."""
+    found, key = paper.page, paper.key
+    costs = [charts.cost(t, key) for t in found["tables"] if t["rows"]]
+    figures = [
+        charts.forest(paper.claims, key),
+        *[f for f in costs if f][:2],
+        charts.timings(found["timings"], paper.units.get("timings", {}), key),
+        charts.curves(found["curves"], key),
+    ]
+    there = [f for f in figures if f]
+    for figure in there:
+        figure.svg = charts.svg(figure.spec, f"{figure.title}. {figure.takeaway}")
+    return there
+
+
+def ours(paper: Paper) -> list[Mapping[str, Any] | None]:
+    """For each reported number, the row of ours that the card sets beside it (`ours: {arm, benchmark, measure}`)."""
+    rows = {(r["arm"], r["benchmark"], r["measure"]): r for t in paper.page["tables"] for r in t["rows"]}
+    named = [r.get("ours") for r in paper.page["reported"]]
+    return [n and rows.get((qualify(paper.card, n["arm"]), n["benchmark"], n["measure"])) for n in named]
+
+
+def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:
+    """Claim -> per benchmark the curve of differences and the queries that differ most, ready to show."""
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for claim, parts in paper.examples.get("claims", {}).items():
+        for part in parts:
+            details = part["details"]
+            ends = details if len(details) <= 2 * GAINS else [*details[:GAINS], *details[-GAINS:]]
+            shown.setdefault(claim, []).append(
+                {
+                    **part,
+                    "details": ends,
+                    "left": len(details) - len(ends),
+                    "curve": charts.differences(part["differences"]),
+                }
+            )
+    return shown
+
+
+def limits(paper: Paper, scale: str) -> list[dict[str, str]]:
+    """What the benchmarks of a page cannot show, each text once with the benchmarks it holds for."""
+    names = {r["benchmark"]: None for t in paper.page["tables"] for r in t["rows"]} if paper.results else {}
+    found: dict[str, list[str]] = {}
+    for name in names or paper.card.benchmarks_at(scale):
+        try:
+            found.setdefault(benchmarks.get(name).cannot_show, []).append(name)
+        except UnknownName:
+            found.setdefault("No card describes this benchmark.", []).append(name)
+    return [{"benchmarks": text.listed(b), "words": words} for words, b in found.items() if words]
+
+
+def embedded(figures: Iterable[charts.Figure]) -> dict[str, Any]:
+    """Specifications for the interactive view, by the name of the figure."""
+    return {text.slug(f.name): json.loads(json.dumps(f.spec)) for f in figures}

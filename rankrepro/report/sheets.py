@@ -1,0 +1,457 @@
+"""Tables: laid out once, written as HTML, CSV, Markdown, LaTeX and JSON.
+
+A sheet has lines of cells for the reader and records for other programs: the records hold every number unrounded.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rankrepro.errors import RankReproError
+from rankrepro.judge import measures
+from rankrepro.report import text
+from rankrepro.report.text import NONE, count, interval, latex, markdown, number, seconds, short, size, slug
+
+CEILING = "ceiling of "
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a reader sees: a value, a smaller note under it, a letter beside it. `sort` is the value to order by."""
+
+    value: str
+    note: str = ""
+    letter: str = ""
+    sort: float | str | None = None
+    best: bool = False
+    words: bool = False  # prose: aligned left and wrapped
+
+
+@dataclass
+class Sheet:
+    title: str
+    head: list[str]
+    lines: list[list[Cell]]
+    records: list[dict[str, Any]]
+    caption: str = ""
+    slug: str = field(default="")
+
+    @property
+    def words(self) -> list[bool]:
+        """Per column, whether it holds prose."""
+        return [any(line[i].words for line in self.lines) for i in range(len(self.head))]
+
+
+def number_slugs(sheets: Iterable[Sheet]) -> None:
+    """Give every sheet of a page a name of its own: of a-z, 0-9 and hyphens, whatever its title."""
+    taken: set[str] = set()
+    for sheet in sheets:
+        name, i = slug(sheet.title), 1
+        while (name if i == 1 else f"{name}-{i}") in taken:
+            i += 1
+        sheet.slug = name if i == 1 else f"{name}-{i}"
+        taken.add(sheet.slug)
+
+
+# --- tables of results -----------------------------------------------------------------------------------------------
+
+
+def of_table(table: Mapping[str, Any], card: str) -> list[Sheet]:
+    """The lead measure on every benchmark, and for each benchmark all measures with their costs."""
+    names = list(dict.fromkeys(r["benchmark"] for r in table["rows"]))
+    each = [_on_benchmark(table, card, b, alone=len(names) == 1) for b in names]
+    return [_overview(table, card, names), *each] if len(names) > 1 else each
+
+
+def _overview(table: Mapping[str, Any], card: str, names: Sequence[str]) -> Sheet:
+    lead = table["measures"][0]
+    rows = [r for r in table["rows"] if r["measure"] == lead]
+    best = {b: _best([r for r in rows if r["benchmark"] == b], lead) for b in names}
+    lines = []
+    for arm in dict.fromkeys(r["arm"] for r in rows):
+        own = {r["benchmark"]: r for r in rows if r["arm"] == arm}
+        cells = [_value(own[b], best[b]) if b in own else Cell(NONE) for b in names]
+        units = sorted({r["n"] for r in own.values()})
+        n = Cell("/".join(map(str, units)), sort=units[-1])
+        lines.append([_arm(arm, card), *cells, n, *_costs(list(own.values()), ("seconds_per_unit", "input_tokens"))])
+    head = ["arm", *names, "n", "time / unit", "tokens in"]
+    return Sheet(f"{table['name']}: {lead} on each benchmark", head, lines, _records(rows), _caption(table, lead, card))
+
+
+def _on_benchmark(table: Mapping[str, Any], card: str, benchmark: str, alone: bool) -> Sheet:
+    rows = [r for r in table["rows"] if r["benchmark"] == benchmark]
+    shown = [m for m in table["measures"] if any(r["measure"] == m for r in rows)]
+    best = {m: _best([r for r in rows if r["measure"] == m], m) for m in shown}
+    lines = []
+    for arm in dict.fromkeys(r["arm"] for r in rows):
+        own = {r["measure"]: r for r in rows if r["arm"] == arm}
+        any_row = next(iter(own.values()))
+        cells = [_value(own[m], best[m]) if m in own else Cell(NONE) for m in shown]
+        about = [Cell(str(any_row["n"]), sort=any_row["n"]), Cell(str(any_row["seeds"]), sort=any_row["seeds"])]
+        lines.append([_arm(arm, card), *cells, *about, *_costs([any_row], tuple(_COSTS))])
+    head = ["arm", *shown, "n", "seeds", *(label for label, _ in _COSTS.values())]
+    caption = _caption(table, ", ".join(shown), card)
+    return Sheet(table["name"] if alone else f"{table['name']} on {benchmark}", head, lines, _records(rows), caption)
+
+
+def _arm(arm: str, card: str) -> Cell:
+    return Cell(short(arm, card), sort=arm)
+
+
+def _value(row: Mapping[str, Any], best: float | None) -> Cell:
+    letter = (row["against"] or {}).get("letter") or ""
+    top = best is not None and row["value"] == best and not row["arm"].startswith(CEILING)
+    return Cell(number(row["value"]), interval(row["ci"]), letter, sort=row["value"], best=top)
+
+
+def _best(rows: Sequence[Mapping[str, Any]], measure: str) -> float | None:
+    """The best value of a column, ceilings apart; None for columns that rank nothing."""
+    values = [r["value"] for r in rows if r["value"] is not None and not r["arm"].startswith(CEILING)]
+    if len(values) < 2 or measure.startswith(("Judged", "Candidates")):
+        return None
+    return max(values) if direction(measure) > 0 else min(values)
+
+
+def direction(measure: str) -> int:
+    """1 where higher is better, −1 where lower is."""
+    try:
+        return measures.get(measure).direction
+    except RankReproError:
+        return 1
+
+
+_COSTS = {
+    "seconds_per_unit": ("time / unit", seconds),
+    "input_tokens": ("tokens in", count),
+    "generated_tokens": ("tokens out", count),
+    "forward_passes": ("passes", count),
+    "peak_bytes": ("memory", size),
+}
+
+
+def _costs(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Cell]:
+    """Costs of a row, meaned over its benchmarks (memory: the highest)."""
+    cells = []
+    for name in names:
+        found = [r["cost"][name] for r in rows if r["cost"].get(name) is not None]
+        if not found:
+            cells.append(Cell(NONE))
+            continue
+        value = max(found) if name == "peak_bytes" else sum(found) / len(found)
+        cells.append(Cell(_COSTS[name][1](value), sort=value))
+    return cells
+
+
+def _caption(table: Mapping[str, Any], shown: str, card: str) -> str:
+    parts = [f"{shown}. In brackets: 95 % intervals over clusters of units and seeds."]
+    if table["baseline"]:
+        baseline = short(table["baseline"], card)
+        parts.append(f"a: better than {baseline} (paired Student test of ranx, Holm over the arms, p < 0.05).")
+    if any(r["arm"].startswith(CEILING) for r in table["rows"]):
+        parts.append("Ceiling: the same documents in the best order.")
+    if table["where"]:
+        parts.append(f"Only units tagged {table['where']}.")
+    if table["units_of"]:
+        parts.append(f"Only units that {short(table['units_of'], card)} answered.")
+    return " ".join(parts)
+
+
+def _records(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of results.json, flat."""
+    return [
+        {k: r[k] for k in ("arm", "benchmark", "split", "measure", "value")}
+        | {"ci_low": r["ci"][0], "ci_high": r["ci"][1]}
+        | {k: r[k] for k in ("n", "clusters", "seeds", "seed_sd")}
+        | {f"against_{k}": (r["against"] or {}).get(k) for k in ("n", "difference", "p", "p_holm", "letter")}
+        | {k: r["cost"].get(k) for k in _COSTS}
+        for r in rows
+    ]
+
+
+# --- other tables of a page ------------------------------------------------------------------------------------------
+
+
+def of_claims(claims: Sequence[Mapping[str, Any]], sentences: Mapping[str, str]) -> Sheet:
+    lines = [
+        [
+            Cell(c["id"]),
+            Cell(c["sentence"], words=True),
+            Cell(c["verdict"]),
+            Cell(number(c["effect"]), interval(c["ci"]), sort=c["effect"]),
+            Cell(text.p_value(c["p_holm"]), sort=c["p_holm"]),
+            Cell(count(c["n"]), sort=c["n"]),
+        ]
+        for c in claims
+    ]
+    keys = ("id", "kind", "role", "sentence", "restated", "verdict", "note", "measure", "expr", "combine", "benchmark")
+    rest = ("n", "clusters", "seeds", "p", "p_holm", "p_permutation", "seed_sd", "min_effect", "margin", "bound")
+    records = [
+        {k: c[k] for k in keys}
+        | {"effect": c["effect"], "ci_low": c["ci"][0], "ci_high": c["ci"][1]}
+        | {k: c[k] for k in (*rest, "needed_n", "n_effective", "detectable")}
+        | {"in_words": sentences[c["id"]]}
+        for c in claims
+    ]
+    return Sheet(
+        "claims",
+        ["claim", "sentence", "verdict", "effect", "p (Holm)", "n"],
+        lines,
+        records,
+        "In brackets: 95 % intervals. p by Holm over the claims of the card.",
+    )
+
+
+def of_timings(timings: Sequence[Mapping[str, Any]], card: str) -> Sheet:
+    lines = [
+        [
+            Cell(short(t["a"], card)),
+            Cell(short(t["b"], card)),
+            Cell(t["benchmark"]),
+            Cell(number(t["ratio"], 2), interval(t["ci"], 2), sort=t["ratio"]),
+            Cell(interval(t["aa"], 2) or NONE),
+            Cell(seconds(t["seconds_a"]), sort=t["seconds_a"]),
+            Cell(seconds(t["seconds_b"]), sort=t["seconds_b"]),
+            *(
+                Cell(f"{count(t['cost_a'][k])} / {count(t['cost_b'][k])}", sort=t["cost_a"][k])
+                for k in ("input_tokens", "generated_tokens", "forward_passes")
+            ),
+            Cell(str(t["n"]), sort=t["n"]),
+        ]
+        for t in timings
+    ]
+    head = [
+        "a",
+        "b",
+        "benchmark",
+        "a / b",
+        "a / a",
+        "time a",
+        "time b",
+        "tokens in a / b",
+        "tokens out a / b",
+        "passes a / b",
+        "n",
+    ]
+    return Sheet(
+        "paired timings",
+        head,
+        lines,
+        [dict(t) for t in timings],
+        "Both arms in one process, alone on the machine. Tokens and passes are means per query.",
+    )
+
+
+def of_reported(reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any] | None], card: str) -> Sheet:
+    """The paper's numbers, and beside each the row of ours that the card names for it."""
+    pairs = sorted(zip(reported, ours, strict=True), key=lambda pair: pair[1] is None)  # what can be compared first
+    lines = []
+    for r, row in pairs:
+        value = r["value"] if isinstance(r["value"], str) else f"{r['value']:g}"
+        mine = Cell(number(row["value"]), interval(row["ci"]), sort=row["value"]) if row else Cell(NONE)
+        about = f"{short(row['arm'], card)}, {row['measure']} on {row['benchmark']}" if row else NONE
+        source = r["source"] + ("" if r["verified"] else " (unverified)")
+        lines.append(
+            [
+                Cell(r["table"], words=True),
+                Cell(r["row"], words=True),
+                Cell(r["column"], words=True),
+                Cell(value, sort=r["value"] if not isinstance(r["value"], str) else None),
+                mine,
+                Cell(about, words=True),
+                Cell(source, words=True),
+            ]
+        )
+    records = [
+        dict(r)
+        | {"ours": row and row["value"], "ours_ci_low": row and row["ci"][0], "ours_ci_high": row and row["ci"][1]}
+        for r, row in pairs
+    ]
+    head = ["where", "row", "column", "reported", "ours", "our row", "source"]
+    return Sheet(
+        "reported and reproduced",
+        head,
+        lines,
+        records,
+        "Reported numbers are the paper's own, from its data and models; ours are from this scale.",
+    )
+
+
+def of_seeds(tables: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]], card: str) -> Sheet:
+    """What differs between seeds: of every row of a lead measure with more than one, and of effects."""
+    rows = [r for t in tables for r in t["rows"] if r["seed_sd"] is not None and r["measure"] == t["measures"][0]]
+    records = [
+        {
+            "of": short(r["arm"], card),
+            "benchmark": r["benchmark"],
+            "measure": r["measure"],
+            "value": r["value"],
+            "seeds": r["seeds"],
+            "seed_sd": r["seed_sd"],
+        }
+        for r in rows
+    ]
+    records += [
+        {
+            "of": f"claim {c['id']}",
+            "benchmark": c["benchmark"],
+            "measure": c["measure"],
+            "value": c["effect"],
+            "seeds": c["seeds"],
+            "seed_sd": c["seed_sd"],
+        }
+        for c in claims
+        if c["seed_sd"] is not None
+    ]
+    unique = list({json.dumps(r, sort_keys=True): r for r in records}.values())
+    lines = [
+        [
+            Cell(r["of"]),
+            Cell(r["benchmark"] or NONE),
+            Cell(r["measure"] or NONE),
+            Cell(number(r["value"]), sort=r["value"]),
+            Cell(str(r["seeds"] or NONE), sort=r["seeds"]),
+            Cell(number(r["seed_sd"], 4), sort=r["seed_sd"]),
+        ]
+        for r in unique
+    ]
+    head = ["row or claim", "benchmark", "measure", "mean", "seeds", "sd between seeds"]
+    return Sheet("spread between seeds", head, lines, unique, "Standard deviation over seeds of the mean over units.")
+
+
+def of_cells(cells: Sequence[Mapping[str, Any]], card: str) -> Sheet:
+    lines = [
+        [
+            Cell(short(c["name"], card)),
+            Cell(c["kind"]),
+            Cell(c["benchmark"]),
+            Cell(str(c["seed"]), sort=c["seed"]),
+            Cell(count(c["units"]), sort=c["units"]),
+            Cell(", ".join(f"{k}: {v}" for k, v in c["models"].items()) or NONE),
+            Cell(seconds(c["wall_s"]), sort=c["wall_s"]),
+            Cell(seconds(c["cpu_s"]), sort=c["cpu_s"]),
+            Cell(count(c["input_tokens"]), sort=c["input_tokens"]),
+            Cell(count(c["generated_tokens"]), sort=c["generated_tokens"]),
+            Cell(size(c["peak_bytes"]), sort=c["peak_bytes"]),
+            Cell(c["digest"][:12]),
+            Cell(", ".join(f"{k}={_compact(v)}" for k, v in c["params"].items()) or NONE, words=True),
+        ]
+        for c in cells
+    ]
+    head = [
+        "name",
+        "kind",
+        "benchmark",
+        "seed",
+        "units",
+        "models",
+        "wall",
+        "CPU",
+        "tokens in",
+        "tokens out",
+        "memory",
+        "digest",
+        "parameters",
+    ]
+    return Sheet(
+        "stored results",
+        head,
+        lines,
+        [dict(c) for c in cells],
+        "Each result is kept under a digest of what determines it; here its first 12 digits.",
+    )
+
+
+def _compact(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def write_all(sheets: Iterable[Sheet], folder: Path) -> None:
+    """`folder/<slug>.{csv,md,tex,json}` of each sheet, and nothing else: what an earlier page had goes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        f"{sheet.slug}.{ending}": content
+        for sheet in sheets
+        for ending, content in (
+            ("csv", to_csv(sheet)),
+            ("md", to_markdown(sheet)),
+            ("tex", to_latex(sheet)),
+            ("json", json.dumps(sheet.records, indent=1, ensure_ascii=False) + "\n"),
+        )
+    }
+    for file in folder.iterdir():
+        if file.name not in files:
+            file.unlink()
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def to_csv(sheet: Sheet) -> str:
+    """The records. A text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    out = io.StringIO()
+    names = list(dict.fromkeys(k for r in sheet.records for k in r))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _plain(v) for k, v in r.items()} for r in sheet.records)
+    return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else value
+
+
+def to_markdown(sheet: Sheet) -> str:
+    """A table of GitHub's Markdown with its caption."""
+
+    def cell(c: Cell) -> str:
+        value = f"**{markdown(c.value)}**" if c.best else markdown(c.value)
+        return (
+            value
+            + (f"<sup>{markdown(c.letter)}</sup>" if c.letter else "")
+            + (f" {markdown(c.note)}" if c.note else "")
+        )
+
+    align = [":--" if i == 0 or words else "--:" for i, words in enumerate(sheet.words)]
+    lines = [[markdown(h) for h in sheet.head], align, *([cell(c) for c in line] for line in sheet.lines)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{markdown(sheet.caption)}\n" if sheet.caption else f"{table}\n"
+
+
+def to_latex(sheet: Sheet) -> str:
+    """A table environment; of packages it needs booktabs alone."""
+
+    def cell(c: Cell) -> str:
+        value = rf"\textbf{{{latex(c.value)}}}" if c.best else latex(c.value)
+        letter = rf"\textsuperscript{{{latex(c.letter)}}}" if c.letter else ""
+        return value + letter + (rf" {{\scriptsize {latex(c.note)}}}" if c.note else "")
+
+    columns = "".join("p{4cm}" if words else ("l" if i == 0 else "r") for i, words in enumerate(sheet.words))
+    lines = [" & ".join(cell(c) for c in line) + r" \\" for line in sheet.lines]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}[t]",
+            r"\centering\small",
+            rf"\caption{{{latex(sheet.title)}. {latex(sheet.caption)}}}",
+            rf"\label{{tab:{sheet.slug}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(latex(h) for h in sheet.head) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )

@@ -1,0 +1,116 @@
+"""Tables: the same numbers in every format, and LaTeX that compiles."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from synthetic import HOSTILE, judged
+
+from rankrepro.cards import load_cards
+from rankrepro.report import sentences, sheets
+from rankrepro.report.sheets import Cell, Sheet
+
+CARDS = load_cards()
+
+
+def all_sheets(key: str) -> list[Sheet]:
+    page = judged(CARDS, key, units=12)["results"]["papers"][key]
+    timings = {t["name"]: t for t in page["timings"]}
+    words = {c["id"]: sentences.verdict(c, key, timings) for c in page["claims"]}
+    made = [s for t in page["tables"] for s in sheets.of_table(t, key)]
+    made += [
+        sheets.of_claims(page["claims"], words),
+        sheets.of_timings(page["timings"], key),
+        sheets.of_reported(page["reported"], [None] * len(page["reported"]), key),
+        sheets.of_seeds(page["tables"], page["claims"], key),
+        sheets.of_cells(page["cells"], key),
+    ]
+    sheets.number_slugs(made)
+    return made
+
+
+def hostile() -> Sheet:
+    line = [Cell(HOSTILE[2], words=True), Cell(HOSTILE[0], note="[1, 2]", letter="a", best=True)]
+    return Sheet("../../etc/passwd | $x$", ["name_1 & co", "50 %"], [line], [{"a": "=1+1", "b": None}], "100 % of a_b")
+
+
+def test_the_records_hold_every_number_of_the_results() -> None:
+    table = judged(CARDS, "icr", units=12)["results"]["papers"]["icr"]["tables"][0]
+    sheet = sheets.of_table(table, "icr")[0]
+    lead = [r for r in table["rows"] if r["measure"] == table["measures"][0]]
+    read = list(csv.DictReader(io.StringIO(sheets.to_csv(sheet))))
+    assert len(read) == len(lead)
+    for row, found in zip(lead, read, strict=True):
+        assert (found["arm"], found["benchmark"]) == (row["arm"], row["benchmark"])
+        assert float(found["value"]) == row["value"]
+        assert [float(found["ci_low"]), float(found["ci_high"])] == row["ci"]
+        assert found["against_letter"] == ((row["against"] or {}).get("letter") or "")
+
+
+def test_the_best_of_a_column_is_no_ceiling() -> None:
+    rows = [
+        {"arm": a, "benchmark": "b", "measure": m, "value": v, "ci": [0, 1], "n": 3, "clusters": 3, "seeds": 1,
+         "split": "test", "seed_sd": None, "against": None, "cost": {}}
+        for a, m, v in (("x.one", "RR", 0.4), ("x.two", "RR", 0.5), ("ceiling of x.one", "RR", 0.9),
+                        ("x.one", "Perplexity", 20.0), ("x.two", "Perplexity", 25.0))
+    ]  # fmt: skip
+    table = {
+        "name": "t",
+        "measures": ["RR", "Perplexity"],
+        "baseline": None,
+        "where": None,
+        "units_of": None,
+        "rows": rows,
+    }
+    lines = {line[0].value: line for line in sheets.of_table(table, "x")[0].lines}
+    assert [lines[a][1].best for a in ("one", "two", "ceiling of one")] == [False, True, False]
+    assert [lines[a][2].best for a in ("one", "two")] == [True, False]  # a perplexity is better low
+
+
+def test_names_of_files_are_unique_and_safe() -> None:
+    made = [hostile(), hostile(), hostile()]
+    sheets.number_slugs(made)
+    assert [s.slug for s in made] == ["etc-passwd-x", "etc-passwd-x-2", "etc-passwd-x-3"]
+
+
+def test_a_spreadsheet_runs_no_formula() -> None:
+    assert "'=1+1" in sheets.to_csv(hostile())
+
+
+def test_markdown_tables_have_as_many_cells_in_every_line() -> None:
+    for sheet in (*all_sheets("icr"), hostile()):
+        table = sheets.to_markdown(sheet).split("\n\n")[0].splitlines()
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(sheet.head) + 1}
+
+
+@pytest.mark.parametrize("key", ["icr", "anyloss", "baselines", "lost"])
+def test_latex_is_well_formed(key: str) -> None:
+    for sheet in (*all_sheets(key), hostile()):
+        source = sheets.to_latex(sheet)
+        bare = re.sub(r"\\[\\{}$&%#_]", "", source)
+        assert bare.count("{") == bare.count("}")
+        assert bare.count("$") % 2 == 0
+        body = source.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+        assert len(body) == len(sheet.lines)
+        for line in body:
+            assert len(re.findall(r"(?<!\\)&", line)) == len(sheet.head) - 1
+        assert source.isascii() or not re.search("[^\u0000-\u017e]", source)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex: exported tables were not compiled")
+def test_latex_compiles(tmp_path: Path) -> None:
+    made = [s for key in ("icr", "anyloss", "baselines", "lost") for s in all_sheets(key)] + [hostile()]
+    body = "\n\\clearpage\n".join(sheets.to_latex(s) for s in made)
+    preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "all.tex").write_text(f"{preamble}\n{body}\n\\end{{document}}\n", encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, errors="replace",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -1,0 +1,194 @@
+"""The site as files: complete, self-contained, the same again from the reports folder alone, and safe."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from synthetic import build_site
+
+from rankrepro import report
+from rankrepro.cards import load_cards
+from rankrepro.errors import ConfigError
+from rankrepro.report.pages import prose
+
+CARDS = load_cards()
+LOADS = {"src", "srcset", "data", "poster", "action", "formaction", "background", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """Tags, what they load, where links lead, and the ranks of headings."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            self.loads += [value or ""] if name in LOADS or (tag == "link" and name == "href") else []
+            self.links += [value or ""] if tag == "a" and name == "href" else []
+            self.ids += [value or ""] if name == "id" else []
+            self.handlers += [name] if name.startswith("on") else []
+        self.headings += [int(tag[1])] if re.fullmatch("h[1-6]", tag) else []
+
+
+def pages(site: Path) -> list[Path]:
+    return [site / "index.html", *sorted(site.glob("*/index.html"))]
+
+
+def test_every_card_has_a_page_and_the_front_page_lists_it(site: Path) -> None:
+    front = Page(site / "index.html")
+    for key in CARDS:
+        assert (site / key / "index.html").exists()
+        assert f"{key}/index.html" in front.links
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for file in pages(site):
+        page = Page(file)
+        assert set(page.loads) <= {"data:,"}, f"{file} loads {page.loads}"
+        assert not page.handlers
+        outside = {link for link in page.links if "://" in link}
+        card = CARDS.get(file.parent.name)
+        allowed = {card.link, f"https://github.com/{card.code}"} if card else set()
+        assert outside <= allowed
+        styles = "".join(re.findall(r"<style>(.*?)</style>", file.read_text(), flags=re.S))
+        assert "url(" not in styles and "@import" not in styles
+
+
+def test_links_lead_somewhere(site: Path) -> None:
+    for file in pages(site):
+        page = Page(file)
+        assert len(page.ids) == len(set(page.ids)), f"{file}: an id twice"
+        for link in (x for x in page.links if "://" not in x):
+            path, _, fragment = link.partition("#")
+            target = file.parent / path if path else file
+            assert target.exists(), f"{file}: {link}"
+            if fragment and target.suffix == ".html":
+                assert fragment in Page(target).ids, f"{file}: {link}"
+
+
+def test_headings_are_in_order(site: Path) -> None:
+    for file in pages(site):
+        ranks = Page(file).headings
+        assert ranks[0] == 1 and ranks.count(1) == 1
+        assert all(b <= a + 1 for a, b in pairwise(ranks)), f"{file}: {ranks}"
+
+
+def test_texts_of_documents_are_text(site: Path) -> None:
+    source = (site / "icr" / "index.html").read_text()
+    assert "&lt;script&gt;document.title" in source
+    assert "<script>document" not in source and "<img" not in source
+    page = Page(site / "icr" / "index.html")
+    assert page.tags.count("script") == 3  # ours, and two blocks of JSON
+    blocks = re.findall(r'<script type="application/json" id="\w+">(.*?)</script>', source, flags=re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        json.loads(block)
+
+
+def test_numbers_on_the_page_are_those_of_the_results(site: Path) -> None:
+    results = json.loads((site / "icr" / "results.json").read_text())
+    source = (site / "icr" / "index.html").read_text()
+    for table in results["papers"]["icr"]["tables"]:
+        for row in table["rows"]:
+            assert f"{row['value']:.3f}" in source
+    csv = (site / "icr" / "tables" / "re-ranking-the-bm25-top-20-ndcg-10-on-each-benchmark.csv").read_text()
+    assert len(csv.splitlines()) == 1 + sum(
+        r["measure"] == "nDCG@10" for r in results["papers"]["icr"]["tables"][0]["rows"]
+    )
+
+
+def test_the_site_comes_again_from_the_reports_folder_alone(site: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    for key in ("icr", "anyloss", "lost"):
+        (again / key).mkdir(parents=True)
+        for name in ("results.json", "examples.json", "units.json.gz"):
+            shutil.copy(site / key / name, again / key)
+    report.rebuild(again, "desk")
+    files = {p.relative_to(site) for p in site.rglob("*") if p.is_file()} - {Path("summary.md")}
+    assert files == {p.relative_to(again) for p in again.rglob("*") if p.is_file()}
+    for file in files:
+        assert (site / file).read_bytes() == (again / file).read_bytes(), file
+
+
+def test_units_are_packed_to_the_same_bytes(site: Path, tmp_path: Path) -> None:
+    judged = tmp_path / "judged"
+    judged.mkdir()
+    for name in ("results", "units", "examples"):
+        (judged / f"{name}.json").write_text('{"x": 1}')
+    report.collect(judged, tmp_path / "one")
+    report.collect(judged, tmp_path / "two")
+    packed = (tmp_path / "one" / "units.json.gz").read_bytes()
+    assert packed == (tmp_path / "two" / "units.json.gz").read_bytes()
+    assert packed[4:8] == bytes(4)  # no time inside
+    assert json.loads(gzip.decompress(packed)) == {"x": 1}
+
+
+def test_stale_and_not_run_are_marked(site: Path) -> None:
+    source = (site / "index.html").read_text()
+    states = {
+        key: state for state, key in re.findall(r'data-state="(\w+)".*?href="(\w+)/index.html"', source, flags=re.S)
+    }
+    assert states["icr"] == states["anyloss"] == "current"
+    assert states["lost"] == "stale"
+    assert states["first"] == "none"
+    assert "The code has changed since" in (site / "lost" / "index.html").read_text()
+
+
+def test_a_passed_placebo_and_a_stale_report_are_defects(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(site / "icr", tmp_path / "icr")
+    assert report.defects(CARDS, tmp_path) == []
+    file = tmp_path / "icr" / "results.json"
+    data = json.loads(file.read_text())
+    placebo = next(c for c in data["papers"]["icr"]["claims"] if c["role"] == "placebo")
+    placebo["verdict"] = "placebo passed"
+    data["digests"].pop()
+    file.write_text(json.dumps(data))
+    found = report.defects(CARDS, tmp_path)
+    assert len(found) == 2
+    assert "stale: 1 of" in found[0] and placebo["id"] in found[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("results.json", b'{"schema": 1}', "present format"),
+        ("results.json", b"{", "cannot be read"),
+        ("units.json.gz", b"\x1f\x8b", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_of_no_use_is_named(site: Path, tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    shutil.copytree(site / "icr", tmp_path / "icr")
+    (tmp_path / "icr" / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=words) as error:
+        report.rebuild(tmp_path, "desk")
+    assert name in str(error.value)
+
+
+def test_the_summary_of_many_papers_is_short(site: Path, tmp_path: Path) -> None:
+    few = (site / "summary.md").read_text()
+    assert "| arm " in few and "icr-quality" in few and "index.html" in few
+    keys = ["icr", "first", "fol", "lost"]
+    many = (build_site(tmp_path, keys, "quick", units=6) / "summary.md").read_text()
+    assert "| arm " not in many and len(many.splitlines()) < 20
+    assert all(f"- {key}: " in many for key in keys)
+
+
+def test_prose_of_a_card_is_escaped() -> None:
+    assert (
+        prose("one <b>\n\n- `x<y`\n- two") == "<p>one &lt;b&gt;</p>\n<ul><li><code>x&lt;y</code></li><li>two</li></ul>"
+    )
