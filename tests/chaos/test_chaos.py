@@ -77,7 +77,7 @@ def test_the_document_tells_what_came_of_each_scene(tmp_path: Path) -> None:
     assert "| 5 | equal | 0–2 | 20–31 |" in text
     assert "**broken** 1 of 1: store is not the undisturbed run's: at /a \\| b" in text
     assert "skipped: a small disk cannot be mounted" in text and "not reached in the time" in text
-    assert "one killed job lost was\n1 batch" in text
+    assert "over 5 kills of the whole tree:\n1." in text
     assert "--minutes 3 --seed 7" in text
 
 

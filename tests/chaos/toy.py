@@ -13,12 +13,12 @@ PROCESS = f"{os.getpid()}-{time.time_ns()}"
 
 
 def _note(cell, units):
-    """One line a batch, in a file outside the project; a timing (which keeps no shards) is not counted."""
-    time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
+    """One line as a batch begins, in a file outside the project; a timing, which keeps no shards, is not counted."""
     if "TOY_NOTES" in os.environ and cell.shards:
         line = {"process": PROCESS, "batch": f"{cell.name} {cell.seed} {units[0]}"}
         with open(os.environ["TOY_NOTES"], "a") as file:
             file.write(json.dumps(line) + "\n")
+    time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
 
 
 def _words(text):
