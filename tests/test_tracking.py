@@ -21,10 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judged_support import KEY, SCALE, STEPS, digest, edit, write_judged
+from rankrepro.cards import validate
 from rankrepro.errors import LockedError, StoreError, TrackingError
 from rankrepro.tracking import client, ingest, ui, unmark
 from rankrepro.tracking.names import LONGEST_PARAM, cut_tag, metric_name, params
-from tests_support import Project, free_port, wait_for
+from tests_support import Project, end, free_port, wait_for
 
 RUNS = 7  # six stored results and the verdicts
 
@@ -126,6 +127,11 @@ def test_parameters_are_flat_and_none_is_cut_in_silence() -> None:
 
 
 # --- one ingest ---
+
+
+def test_the_judged_paper_of_these_tests_is_one(results: Path) -> None:
+    for name in ("results", "units"):
+        validate(json.loads((results / "judged" / KEY / f"{name}.json").read_text()), name, name)
 
 
 def test_what_is_written(results: Path) -> None:
@@ -316,7 +322,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.parametrize("calls", [0, 1, 4, 9, 47])
 def test_killed_in_the_middle(results: Path, whole: dict[str, Any], calls: int) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, str(results), str(calls)], env=_env(), timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(results), str(calls)], env=_env(), timeout=600)
     assert done.returncode == -signal.SIGKILL
     assert not (results / "tracked.json").exists()
     assert len(runs_of(results.parent)) < RUNS or calls > 40
@@ -337,7 +343,7 @@ def test_killed_while_the_store_is_made(results: Path, whole: dict[str, Any]) ->
 def test_two_at_once_write_each_run_once(results: Path, whole: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "rankrepro", "internal", "track", KEY, "--scale", SCALE, "--results", str(results)]
     both = [subprocess.Popen(command, env=_env(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [p.communicate(timeout=200)[1] for p in both]
+    told = [p.communicate(timeout=600)[1] for p in both]
     assert [p.returncode for p in both] == [0, 0], told
     assert sum("7 written" in t for t in told) == 1
     assert sum("7 unchanged" in t for t in told) == 1
@@ -406,7 +412,7 @@ def test_a_store_that_cannot_be_written(results: Path) -> None:
         track(results)
 
 
-@pytest.mark.parametrize("damage", ["missing", "torn", "version 1", "no manifest"])
+@pytest.mark.parametrize("damage", ["missing", "torn", "version 1", "another scale", "no manifest"])
 def test_files_that_cannot_be_read_are_named(results: Path, damage: str) -> None:
     file = results / "judged" / KEY / "results.json"
     text = file.read_text()
@@ -416,6 +422,8 @@ def test_files_that_cannot_be_read_are_named(results: Path, damage: str) -> None
         file.write_text(text[: len(text) // 2])
     elif damage == "version 1":
         file.write_text(text.replace('"schema": 2', '"schema": 1'))
+    elif damage == "another scale":
+        file.write_text(text.replace('"scale": "desk"', '"scale": "paper"'))
     else:
         file = results / "store" / digest("mlp", 1) / "manifest.json"
         file.unlink()
@@ -442,8 +450,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         wait_for(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        end(process)
 
 
 def _env() -> dict[str, str]:
@@ -476,7 +483,7 @@ def test_no_server(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = time.monotonic()
     with pytest.raises(TrackingError, match=r"no server answers at http://127.0.0.1:.*; start it") as error:
         track(results)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 90  # MLflow's own patience is minutes
     assert "secret" not in str(error.value)
     assert not (results / "tracked.json").exists()
 

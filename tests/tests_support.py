@@ -170,8 +170,8 @@ def free_port() -> int:
 
 
 def wait_for(address: str, process: subprocess.Popen) -> None:
-    """Until MLflow's server at `address` answers, a minute or two on a busy machine."""
-    for _ in range(600):
+    """Until MLflow's server at `address` answers: seconds, or minutes on a busy machine."""
+    for _ in range(1800):
         assert process.poll() is None, "the server ended"
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
@@ -180,3 +180,13 @@ def wait_for(address: str, process: subprocess.Popen) -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError("the server does not answer")
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ask a server to end, and make it where it does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

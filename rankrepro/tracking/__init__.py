@@ -42,7 +42,7 @@ def ingest(papers: Sequence[str], scale: str, results: Path) -> Counter[str]:
         if key not in cards:
             raise UnknownName("paper", key, cards)
     root, counts = results.parent, Counter[str]()
-    judged = [Judged(key, results) for key in papers]
+    judged = [Judged(key, scale, results) for key in papers]
     with lock.alone(root, WAIT):
         with typed(root):
             tracker = Tracker(root)
@@ -50,7 +50,7 @@ def ingest(papers: Sequence[str], scale: str, results: Path) -> Counter[str]:
                 for marker in root.glob(f"*/{MARKER}"):
                     marker.unlink()
             for paper in judged:
-                found = _paper(tracker, paper, cards[paper.key], scale)
+                found = _paper(tracker, paper, cards[paper.key])
                 counts += found
                 told = ", ".join(f"{n} {what}" for what, n in found.items())
                 log.info("mlflow: %s: runs: %s, in %s", paper.key, told, shown(root))
@@ -65,9 +65,9 @@ def unmark(results: Path) -> None:
         (results / MARKER).unlink(missing_ok=True)
 
 
-def _paper(tracker: Tracker, paper: Judged, card: Card, scale: str) -> Counter[str]:
+def _paper(tracker: Tracker, paper: Judged, card: Card) -> Counter[str]:
     experiment = tracker.experiment(paper.key, _about(card))
-    runs = tracker.runs(experiment, scale)
+    runs = tracker.runs(experiment, paper.scale)
     counts, said, total = Counter[str](), time.monotonic(), len(paper.paper["cells"]) + 1
     seen = set()
     for i, record in enumerate(paper.records(), 1):

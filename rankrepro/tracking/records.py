@@ -58,12 +58,13 @@ class Record:
 class Judged:
     """A judged paper: `results/<scale>/judged/<key>/`, with the store beside it."""
 
-    def __init__(self, key: str, results: Path) -> None:
-        self.key, self.folder = key, results / "judged" / key
+    def __init__(self, key: str, scale: str, results: Path) -> None:
+        self.key, self.scale, self.folder = key, scale, results / "judged" / key
         self.store = Store(results / "store")
         self.file = self.folder / "results.json"
         self.data = self._read("results")
-        self.scale: str = self.data["scale"]
+        if self.data["scale"] != scale:
+            raise StoreError(f"{self.file} is of scale {self.data['scale']}, not {scale}; name its own scale")
         self.paper: Mapping[str, Any] = self.data["papers"][key]
 
     def records(self) -> Iterator[Record]:
@@ -73,9 +74,10 @@ class Judged:
         yield self.summary()
 
     def _read(self, name: str) -> Any:
-        file = self.folder / f"{name}.json"
+        """A judged file; StoreError where it is not what this version's judge writes."""
         from rankrepro.judge.results import SCHEMA
 
+        file = self.folder / f"{name}.json"
         try:
             data = json.loads(file.read_text())
             problem = "" if data["schema"] == SCHEMA else "of another version"
@@ -193,10 +195,10 @@ class Judged:
         judged = self.file.stat().st_mtime
         ended = max((c["ended"] for c in cells), default=judged)  # so that it stands first, above its cells
         metrics = [
-            (metric_name(f"{name}/{c['id']}"), float(c[key]), 0)
+            (metric_name(f"{name}/{c['id']}"), float(c[name]), 0)
             for c in claims
-            for name, key in (("effect", "effect"), ("p_holm", "p_holm"))
-            if c[key] is not None
+            for name in ("effect", "p_holm")
+            if c[name] is not None
         ]
         tags = self._common("verdicts") | {
             "verdicts": ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found)) or "no claims",

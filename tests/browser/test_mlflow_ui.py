@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,33 +13,19 @@ from typing import Any
 import pytest
 
 from judged_support import KEY, SCALE, write_judged
-from tests_support import ROOT, free_port, wait_for
+from tests_support import ROOT, end, free_port, wait_for
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 60_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, headless."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is tested")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed: no page is tested")
-    with playwright.sync_playwright() as p:
-        started = p.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
+PATIENCE = 180_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
-def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ui(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address that `make browse` prints for an ingested paper."""
     root = tmp_path_factory.mktemp("browse") / "results"
     write_judged(root / SCALE)
     env = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"PYTHONPATH": str(ROOT)}
     track = ["internal", "track", KEY, "--scale", SCALE, "--results", str(root / SCALE)]
-    subprocess.run([sys.executable, "-m", "rankrepro", *track], env=env, check=True, timeout=300)
+    subprocess.run([sys.executable, "-m", "rankrepro", *track], env=env, check=True, timeout=600)
     command = [sys.executable, "-m", "rankrepro.tracking.ui", str(root), str(free_port())]
     with (root / "ui.log").open("w") as log:
         server = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -52,8 +36,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         wait_for(address[0].split("/#")[0], server)
         yield address[0]
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+        end(server)
 
 
 def test_experiments_runs_metrics_and_files_are_shown(browser: Any, ui: str, tmp_path: Path) -> None:
