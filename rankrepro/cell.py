@@ -5,6 +5,7 @@ A method is a function `fn(cell) -> Output | dict[str, Output]`; the dictionary'
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -279,31 +280,29 @@ class Cell:
             done.update(json.loads(line)["values"])
             if file:
                 with file.open("a", encoding="utf-8") as f:
-                    f.write(line + "\n")
+                    f.write(f"{_mark(line)} {line}\n")
                     f.flush()
                     os.fsync(f.fileno())
             self.progress(len(done), len(units))
         return done
 
     def _resume(self, file: Path) -> dict[str, Any]:
-        """Values and cost of whole batches in `file`; a torn last line is cut off."""
+        """Values and cost of whole batches in `file`; from the first torn or changed line on it is cut off."""
         done: dict[str, Any] = {}
         good = 0
         with file.open("rb") as f:
             for line in f:
-                try:
-                    row = json.loads(line)
-                except ValueError:
+                mark, _, text = line.decode(errors="replace").partition(" ")
+                if not text.endswith("\n") or mark != _mark(text[:-1]):
                     break
-                if not line.endswith(b"\n"):
-                    break
+                row = json.loads(text)
                 good += len(line)
                 done.update(row["values"])
                 for unit, cost in row["cost"].items():
                     self.meter.add(unit, **cost)
-                self.meter.wall += row.get("wall", 0.0)
-                self.meter.cpu += row.get("cpu", 0.0)
-                self.history.merge(row.get("history", {}))
+                self.meter.wall += row["wall"]
+                self.meter.cpu += row["cpu"]
+                self.history.merge(row["history"])
         os.truncate(file, good)
         return done
 
@@ -346,3 +345,8 @@ class Cell:
             self.history = History()
             self.history.merge(kept["history"])
         return tensors, kept["state"]
+
+
+def _mark(line: str) -> str:
+    """What a line of a shard file begins with: a changed digit is as good JSON as the right one."""
+    return hashlib.sha256(line.encode()).hexdigest()[:16]

@@ -83,6 +83,28 @@ def test_map_resumes_at_the_first_unfinished_batch(tmp_path: Path) -> None:
     assert again.meter.wall > 0
 
 
+@pytest.mark.parametrize("harm", [b"null\n", b"{}\n", b"\xff\xfe\n", b"\n", b"digit", b"end"])
+def test_a_damaged_line_of_a_shard_and_what_follows_it_is_computed_again(tmp_path: Path, harm: bytes) -> None:
+    units = [f"u{i}" for i in range(5)]
+    calls: list[str] = []
+
+    def work(batch: list[str]) -> dict[str, float]:
+        calls.extend(batch)
+        return dict.fromkeys(batch, 0.125)
+
+    expected = cell(shards=tmp_path).map(units, work)
+    file = tmp_path / "units.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    changed = {b"digit": lines[2].replace(b"0.125", b"0.625", 1), b"end": lines[2].rstrip(b"\n")}
+    lines[2] = changed.get(harm, harm)
+    file.write_bytes(b"".join(lines))
+    calls.clear()
+    assert cell(shards=tmp_path).map(units, work) == expected
+    assert calls == ["u2", "u3", "u4"]
+    assert cell(shards=tmp_path).map(units, work) == expected
+    assert calls == ["u2", "u3", "u4"]
+
+
 def test_history_is_a_mean_by_step_and_survives_a_kill(tmp_path: Path) -> None:
     def run(some: Cell, fail: bool) -> None:
         def work(units: list[str]) -> dict[str, int]:

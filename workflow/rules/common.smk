@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, status, tracking
+from rankrepro import artifacts, benchmarks, lock, status, store, tracking
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
@@ -16,10 +16,11 @@ REPORTS = f"{config['reports']}/{SCALE}"
 ENVIRONMENT = "../../environment.yml"
 
 try:
-    writable(Path(RESULTS))
-    PLAN = make_plan(load_cards(), SCALE, config["papers"])
-    write_jobs(PLAN, Path(RESULTS))
-    tracking.unmark(Path(RESULTS))
+    with store.room(Path(RESULTS)):
+        writable(Path(RESULTS))
+        PLAN = make_plan(load_cards(), SCALE, config["papers"])
+        write_jobs(PLAN, Path(RESULTS))
+        tracking.unmark(Path(RESULTS))
 except RankReproError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}")
 
@@ -28,6 +29,7 @@ ARTIFACTS = sorted(
     {m for job in PLAN.jobs.values() for m in job.models}
     | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
 )
+JUDGED = ["results", "units", "examples"]
 STATUS = status.Status(Path(RESULTS), PLAN)
 
 
@@ -43,6 +45,7 @@ def final_outputs():
     return [
         f"{REPORTS}/summary.md",
         f"{RESULTS}/{tracking.MARKER}",
+        *(f"{RESULTS}/judged/{p}/{part}.json" for p in PLAN.papers for part in JUDGED),
         *(job_marker(j) for j in PLAN.jobs),
     ]
 
@@ -50,10 +53,11 @@ def final_outputs():
 def begin_run():
     """In the main process of a real run: one run per results folder, and a status line while it lasts."""
     try:
-        lock.hold(Path(RESULTS))
+        with store.room(Path(RESULTS)):
+            lock.hold(Path(RESULTS))
+            STATUS.start()
     except RankReproError as error:
         raise WorkflowError(f"{type(error).__name__}: {error}")
-    STATUS.start()
 
 
 def end_run(failed=False):
