@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.world import CORES, PATIENCE, Trial, World, expect, kill_tree, said, workers
+from chaos.world import CORES, PATIENCE, Trial, World, expect, kill_tree, said, tail, workers
 from rankrepro.artifacts import cache_dir, load_catalogue
 from rankrepro.errors import RankReproError
 
@@ -59,19 +59,20 @@ def killed(world: World, rng: random.Random) -> Told:
     moments: list[float] = []
     latest = world.seconds
     while not moments:  # a machine that has become faster may complete before the first moment
-        trial = world.fresh()
-        for _ in range(4):
-            moment = rng.uniform(1.0, latest)
+        trial, seconds = world.fresh(), None
+        while len(moments) < 4 and seconds is None:
+            moment, begun = rng.uniform(1.0, latest), time.monotonic()
             run = trial.start()
             try:
-                run.communicate(timeout=moment)
-                break
+                output, _ = run.communicate(timeout=moment)
+                expect(run.returncode == 0, f"the same command completes; it said: {tail(output)}")
+                seconds = time.monotonic() - begun
             except subprocess.TimeoutExpired:
                 kill_tree(run, trial.folder)
                 moments.append(moment)
         latest = max(2.0, latest / 2)
     what = f"after {', '.join(f'{m:.1f}' for m in moments)} s"
-    return _complete_killed(world, trial, what, len(moments))
+    return _complete_killed(world, trial, what, len(moments), seconds)
 
 
 def killed_in_a_cell(world: World, rng: random.Random) -> Told:
@@ -101,8 +102,8 @@ def main_killed(world: World, rng: random.Random) -> Told:
     return told
 
 
-def _complete_killed(world: World, trial: Trial, what: str, kills: int) -> Told:
-    seconds = trial.complete()
+def _complete_killed(world: World, trial: Trial, what: str, kills: int, seconds: float | None = None) -> Told:
+    seconds = seconds or trial.complete()
     world.same(trial)
     lost, again = trial.lost(), trial.again()
     expect(lost <= 1, f"a killed job loses at most one batch, not {lost}")
