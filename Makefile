@@ -1,5 +1,6 @@
 # make reproduce   the main job: everything of SCALE (quick by default), judged and reported
 # make test        the test suite
+# make test-cluster   the Slurm profile on a Slurm of its own (Debian or Ubuntu, as root)
 # make lint        ruff, mypy, snakefmt, snakemake --lint
 PYTHON      ?= python3.11
 VENV        ?= .venv
@@ -10,10 +11,10 @@ TORCH_INDEX ?=
 RUN          = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 SNAKEMAKE    = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: reproduce test lint clean help
+.PHONY: reproduce test test-cluster lint clean help
 
 help:
-	@sed -n '1,3p' Makefile
+	@sed -n '1,4p' Makefile
 
 reproduce: $(VENV)/.installed
 	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS)
@@ -21,6 +22,10 @@ reproduce: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(RUN) python -m pytest -q tests
+
+test-cluster: $(VENV)/.installed
+	@tests/cluster/install.sh
+	@$(RUN) python -m pytest -q -rs -m cluster tests/cluster
 
 lint: $(VENV)/.installed
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy

@@ -14,7 +14,7 @@ FLOORS = {
     "errors": 1,
     "artifacts": 2, "cards": 2, "store": 2, "runs": 2, "lock": 2,
     "benchmarks": 3, "models": 3, "plan": 3,
-    "judge": 4, "cell": 4,
+    "judge": 4, "cell": 4, "resources": 4,
     "report": 5, "runner": 5, "status": 5,
     "cli": 6, "__main__": 7,
 }  # fmt: skip

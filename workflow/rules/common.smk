@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, status
+from rankrepro import artifacts, benchmarks, lock, resources, status
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
@@ -17,7 +17,7 @@ ENVIRONMENT = "../../environment.yml"
 
 try:
     writable(Path(RESULTS))
-    PLAN = make_plan(load_cards(), SCALE, config["papers"])
+    PLAN = make_plan(load_cards(), SCALE, config["papers"], shortest=config["shortest_job"])
     write_jobs(PLAN, Path(RESULTS))
 except RankReproError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}")
@@ -68,6 +68,12 @@ def benchmark_marker(benchmark):
 
 def job_marker(job):
     return f"{RESULTS}/jobs/{job}.done"
+
+
+def threads_of(job):
+    """0 in the plan is the whole machine: every core given to this run; on a cluster a node kept free of other jobs."""
+    everything = PLAN.scale["threads"] if workflow.non_local_exec or workflow.remote_exec else workflow.cores
+    return job.threads or everything
 
 
 def jobs_of(paper):
