@@ -61,7 +61,9 @@ class Status:
         for job in (j for j in self.plan.jobs.values() if not self._done(j.id)):
             logs = (self.folder.parent / "slurm" / "rule_job" / job.id).glob("*.log")
             for log in sorted(f for f in logs if f.stat().st_mtime >= self._started):
-                said = [x for x in log.read_text(errors="replace").splitlines() if x.startswith(("slurm", "srun"))]
+                said = [
+                    x for x in log.read_text(errors="replace").splitlines() if re.match("(slurm|srun).*: error: ", x)
+                ]
                 print(f"{job.title}: {' | '.join(said[:2])}\n  (Slurm's log: {log})", file=sys.stderr, flush=True)
 
     def line(self) -> str:

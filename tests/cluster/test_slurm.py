@@ -64,7 +64,7 @@ def test_a_dead_node_and_a_cancelled_job_cost_a_retry_and_change_no_result(tmp_p
     plan = make_plan(load_cards(remote.folder / "papers"), "quick", methods=remote.folder / "methods", shortest=60)
     timing, cells = sorted(plan.jobs, key=lambda j: plan.jobs[j].threads)  # all cells in one job; timings are alone
 
-    run = start(remote, cluster, "--set-resources", "job:gpu=1", TOY_PAUSE="4")
+    run = start(remote, cluster, "--set-resources", "job:gpu=1", TOY_PAUSE="3")
     try:
 
         def shard() -> list[bytes]:
