@@ -17,7 +17,9 @@ ENVIRONMENT = "../../environment.yml"
 
 try:
     writable(Path(RESULTS))
-    PLAN = make_plan(load_cards(), SCALE, config["papers"], shortest=config["shortest_job"])
+    PLAN = make_plan(
+        load_cards(), SCALE, config["papers"], shortest=config["shortest_job"]
+    )
     write_jobs(PLAN, Path(RESULTS))
 except RankReproError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}")
@@ -72,7 +74,11 @@ def job_marker(job):
 
 def threads_of(job):
     """0 in the plan is the whole machine: every core given to this run; on a cluster a node kept free of other jobs."""
-    everything = PLAN.scale["threads"] if workflow.non_local_exec or workflow.remote_exec else workflow.cores
+    everything = (
+        PLAN.scale["threads"]
+        if workflow.non_local_exec or workflow.remote_exec
+        else workflow.cores
+    )
     return job.threads or everything
 
 
