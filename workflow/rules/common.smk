@@ -74,12 +74,10 @@ def job_marker(job):
 
 def threads_of(job):
     """0 in the plan is the whole machine: every core given to this run; on a cluster a node kept free of other jobs."""
-    everything = (
-        PLAN.scale["threads"]
-        if workflow.non_local_exec or workflow.remote_exec
-        else workflow.cores
-    )
-    return job.threads or everything
+    if job.threads:
+        return job.threads
+    on_cluster = workflow.non_local_exec or workflow.remote_exec
+    return PLAN.scale["threads"] if on_cluster else workflow.cores
 
 
 def jobs_of(paper):
