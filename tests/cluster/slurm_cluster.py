@@ -8,6 +8,7 @@ As a script it runs a command inside such a cluster, which is how to try the pro
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -165,7 +166,13 @@ class Cluster:
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                command, env=self.env, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                env=self.env,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
 
     def _end(self, jobs: Collection[str] | None = None) -> None:
@@ -198,6 +205,11 @@ def wait(condition: Callable[[], object], seconds: float, what: str, cluster: Cl
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:.0f} s for {what}\n{cluster.logs() if cluster else ''}")
         time.sleep(0.3)
+
+
+def _die_with_parent() -> None:
+    """In the child: the kernel kills it when this process is gone, also where nothing could be tidied up."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _ports(n: int) -> list[int]:
