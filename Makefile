@@ -8,6 +8,7 @@ SCALE       ?= quick
 PAPERS      ?= all
 CORES       ?= all
 TORCH_INDEX ?=
+CLUSTER     ?= cluster and not slow
 RUN          = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 SNAKEMAKE    = $(RUN) snakemake --cores $(CORES)
 
@@ -25,7 +26,7 @@ test: $(VENV)/.installed
 
 test-cluster: $(VENV)/.installed
 	@tests/cluster/install.sh
-	@$(RUN) python -m pytest -q -rs -m cluster tests/cluster
+	@$(RUN) python -m pytest -q -rs -m "$(CLUSTER)" tests/cluster
 
 lint: $(VENV)/.installed
 	@$(RUN) ruff check . && $(RUN) ruff format --check . && $(RUN) mypy
