@@ -54,7 +54,10 @@ class Status:
             print(self.line(), file=sys.stderr, flush=True)
 
     def failures(self) -> None:
-        """Print the end of every log that this run wrote and did not finish well; a full disk may have left none."""
+        """Print the end of every log that this run wrote and did not finish well, and where Slurm's own words are.
+
+        A full disk may have left no log.
+        """
         if shutil.disk_usage(self.folder).free < FULL:
             print(f"StoreError: {no_room(self.folder)}", file=sys.stderr, flush=True)
         for log in sorted(self.folder.glob("logs/**/*.log")):
@@ -62,6 +65,13 @@ class Status:
             failed = lines and re.match(r"[\w.]*(Error|Exception|Interrupt|UnknownName|ChecksumMismatch)\b", lines[-1])
             if failed and log.stat().st_mtime >= self._started:
                 print(f"{lines[-1]}\n  (the whole log: {log})", file=sys.stderr, flush=True)
+        for job in (j for j in self.plan.jobs.values() if not self._done(j.id)):
+            logs = (self.folder.parent / "slurm" / "rule_job" / job.id).glob("*.log")
+            for log in sorted(f for f in logs if f.stat().st_mtime >= self._started):
+                said = [
+                    x for x in log.read_text(errors="replace").splitlines() if re.match("(slurm|srun).*: error: ", x)
+                ]
+                print(f"{job.title}: {' | '.join(said[:2])}\n  (Slurm's log: {log})", file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """One line, e.g. `[3/9 jobs] baselines.rankgpt vital/fever 12/100 | about 14 min left`."""

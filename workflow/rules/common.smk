@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, status, store, tracking
+from rankrepro import artifacts, benchmarks, lock, resources, status, store, tracking
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
@@ -18,7 +18,9 @@ ENVIRONMENT = "../../environment.yml"
 try:
     with store.room(Path(RESULTS)):
         writable(Path(RESULTS))
-        PLAN = make_plan(load_cards(), SCALE, config["papers"])
+        PLAN = make_plan(
+            load_cards(), SCALE, config["papers"], shortest=config["shortest_job"]
+        )
         write_jobs(PLAN, Path(RESULTS))
         tracking.unmark(Path(RESULTS))
 except RankReproError as error:
@@ -77,6 +79,14 @@ def benchmark_marker(benchmark):
 
 def job_marker(job):
     return f"{RESULTS}/jobs/{job}.done"
+
+
+def threads_of(job):
+    """0 in the plan is the whole machine: every core given to this run; on a cluster a node kept free of other jobs."""
+    if job.threads:
+        return job.threads
+    on_cluster = workflow.non_local_exec or workflow.remote_exec
+    return PLAN.scale["threads"] if on_cluster else workflow.cores
 
 
 def jobs_of(paper):
