@@ -245,6 +245,7 @@ class Cell:
     shards: Path | None = None  # where `map` and `save` keep what is done until the cell is stored
     progress: Callable[[int, int], None] = lambda done, total: None
     _restored: tuple[float, float] = (0.0, 0.0)  # wall and CPU seconds of earlier processes, by `saved`
+    _parts: set[str] = field(default_factory=set)  # asked for by `saved` so far
 
     def document(self, doc_id: str) -> Document:
         return self.benchmark.corpus[doc_id]
@@ -318,23 +319,33 @@ class Cell:
         wall, cpu = self.meter.spent()
         units = {u: dict(c) for u, c in self.meter.units.items()}
         kept = {"state": state, "units": units, "wall": wall, "cpu": cpu, "history": self.history.series}
+        text = json.dumps(kept)
         file = self.shards / f"{part}.safetensors"
         temporary = file.with_suffix(".tmp")
-        save_file(dict(tensors), temporary, metadata={"rankrepro": json.dumps(kept)})
+        save_file(dict(tensors), temporary, metadata={"rankrepro": text, "sha256": _sum(text, tensors)})
         with temporary.open("rb") as f:
             os.fsync(f.fileno())
         temporary.rename(file)
 
     def saved(self, part: str) -> tuple[dict[str, Any], Any] | None:
-        """The last checkpoint of `part` as (tensors, state), None if there is none; its log and meter go on from it."""
-        file = self.shards / f"{part}.safetensors" if self.shards else None
-        if file is None or not file.exists():
-            return None
-        from safetensors import safe_open
+        """The last checkpoint of `part` as (tensors, state), None if there is none; its log and meter go on from it.
 
-        with safe_open(file, "pt") as f:
-            kept = json.loads(f.metadata()["rankrepro"])
-            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  not a mapping
+        A damaged one is thrown away, and with it those of the parts that follow: they include its log and meter.
+        """
+        if self.shards is None:
+            return None
+        self._parts.add(part)
+        file = self.shards / f"{part}.safetensors"
+        if not file.exists():
+            return None
+        try:
+            text, tensors = _read_checkpoint(file)
+        except ValueError:
+            for other in self.shards.glob("*.safetensors"):
+                if other == file or other.stem not in self._parts:
+                    other.unlink()
+            return None
+        kept = json.loads(text)
         if kept["wall"] >= self._restored[0]:  # the latest of several parts: it includes what the earlier ones kept
             self.meter.wall += kept["wall"] - self._restored[0]
             self.meter.cpu += kept["cpu"] - self._restored[1]
@@ -350,3 +361,30 @@ class Cell:
 def _mark(line: str) -> str:
     """What a line of a shard file begins with: a changed digit is as good JSON as the right one."""
     return hashlib.sha256(line.encode()).hexdigest()[:16]
+
+
+def _read_checkpoint(file: Path) -> tuple[str, dict[str, Any]]:
+    """What `save` wrote as (JSON, tensors by name); ValueError if a byte of it is missing or changed."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as f:
+            metadata = f.metadata() or {}
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{file}: {error}") from error
+    text = metadata.get("rankrepro", "")
+    if metadata.get("sha256") != _sum(text, tensors):
+        raise ValueError(f"{file}: its bytes have changed")
+    return text, tensors
+
+
+def _sum(text: str, tensors: Mapping[str, Any]) -> str:
+    """sha256 over a JSON value and torch tensors: safetensors itself notices a cut file, not a changed one."""
+    import torch
+
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

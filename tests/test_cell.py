@@ -164,3 +164,30 @@ def test_orders() -> None:
     assert sorted(scrambled) == sorted(docs)
     assert scrambled not in (docs, docs[::-1])
     assert scrambled == reorder(docs, "scrambled", "q", 0) != reorder(docs, "scrambled", "q2", 0)
+
+
+@pytest.mark.parametrize("harm", ["cut", "emptied", "tensor", "state"])
+def test_a_damaged_checkpoint_and_those_that_follow_it_are_thrown_away(tmp_path: Path, harm: str) -> None:
+    torch = pytest.importorskip("torch")
+    first = cell(shards=tmp_path)
+    for i, part in enumerate(("one", "two", "three")):
+        first.saved(part)
+        first.history.log(i, loss=float(i))
+        first.save(part, {"w": torch.arange(3.0) + i, "n": torch.tensor(7)}, {"step": 555})
+    again = cell(shards=tmp_path)
+    tensors, state = again.saved("one") or pytest.fail("a whole checkpoint is found")
+    assert tensors["w"].tolist() == [0.0, 1.0, 2.0] and state == {"step": 555}
+
+    file = tmp_path / "two.safetensors"
+    data = file.read_bytes()
+    changed = {
+        "cut": data[:-5],
+        "emptied": b"",
+        "tensor": data[:-1] + bytes([data[-1] ^ 1]),
+        "state": data.replace(b"555", b"554", 1),
+    }
+    file.write_bytes(changed[harm])
+    assert again.saved("two") is None
+    assert again.saved("three") is None  # its log has that of the part before
+    assert [f.name for f in tmp_path.iterdir()] == ["one.safetensors"]
+    assert again.history.series == {"loss": {0: [0.0, 1]}}
