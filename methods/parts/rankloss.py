@@ -1,0 +1,42 @@
+"""Losses of a ranking: scores of lists against the ranks or scores a teacher gives the same items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def ranknet(s: Tensor, ranks: Tensor) -> Tensor:
+    """Mean over the pairs of a list, then over lists, of log(1 + e^(s_j - s_i)) for r_i < r_j (Burges et al. 2005).
+
+    s, ranks [lists, items]; 1 is the best rank.
+    """
+    return _pairs(s, ranks, torch.ones_like)
+
+
+def weighted_ranknet(s: Tensor, ranks: Tensor) -> Tensor:
+    """The same, each pair weighted by 1 / (r_i + r_j) (Reddy et al. 2024); divided by pairs, not by weights."""
+    return _pairs(s, ranks, torch.reciprocal)
+
+
+def _pairs(s: Tensor, ranks: Tensor, weight: Callable[[Tensor], Tensor]) -> Tensor:
+    r = ranks.to(s.dtype)
+    ordered = r[:, :, None] < r[:, None, :]  # [lists, i, j]: i stands above j
+    losses = F.softplus(s[:, None, :] - s[:, :, None]) * weight(r[:, :, None] + r[:, None, :]) * ordered
+    return (losses.sum((1, 2)) / ordered.sum((1, 2)).clamp_min(1)).mean()
+
+
+def listnet(s: Tensor, ranks: Tensor) -> Tensor:
+    """Cross-entropy of the softmax of s and the softmax of -ranks, mean over lists (Cao et al. 2007, top one)."""
+    target = (-ranks.to(s.dtype)).softmax(-1)
+    return -(target * s.log_softmax(-1)).sum(-1).mean()
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "weighted_ranknet": weighted_ranknet,
+    "ranknet": ranknet,
+    "listnet": listnet,
+}
