@@ -325,16 +325,39 @@ def mlflow_locked(world: World, rng: random.Random) -> Told:
     if rng.random() < 0.3:
         with closing(sqlite3.connect(database, check_same_thread=False, isolation_level=None)) as db:
             db.execute("BEGIN EXCLUSIVE")
-            released = threading.Timer(world.seconds / 3, db.execute, ["ROLLBACK"])
-            released.start()
-            told = tell(world, trial, "locked while the ingest starts", most=0)
-            released.join()
-            return told
+            met, over = threading.Event(), threading.Event()
+            release = threading.Thread(target=_release, args=(db, trial, database, met, over))
+            release.start()
+            try:
+                told = tell(world, trial, "locked while the ingest starts", most=0)
+            finally:
+                over.set()
+                release.join()
+        expect(met.is_set(), "the ingest met the lock, else this scene shows nothing")
+        return told
     with closing(sqlite3.connect(database, isolation_level=None)) as db:
         db.execute("BEGIN EXCLUSIVE")
         error = trial.fail("TrackingError", "locked")
     expect((trial.folder / "reports" / "quick" / "summary.md").exists(), "the reports do not wait for MLflow")
     return tell(world, trial, "locked throughout", error=error, most=0)
+
+
+def _release(db: sqlite3.Connection, trial: Trial, database: Path, met: threading.Event, over: threading.Event) -> None:
+    """Roll back two seconds after a process of the trial has opened the database, however late a slow machine does."""
+    while not over.wait(0.1) and not met.is_set():
+        if any(_has_open(pid, database) for pid in workers(trial.folder)):
+            met.set()
+    over.wait(2)
+    db.execute("ROLLBACK")
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    with suppress(OSError):  # gone meanwhile
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.readlink(entry) == str(file):
+                    return True
+    return False
 
 
 def mlflow_killed(world: World, rng: random.Random) -> Told:
