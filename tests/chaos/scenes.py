@@ -391,14 +391,12 @@ def mlflow_server_killed(world: World, rng: random.Random) -> Told:
         run = trial.start()
         expect(_until(lambda: _runs(database) >= mark, run), "the ingest was running")
         time.sleep(rng.uniform(0, 0.1))
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        _end(server)
         error = said(*trial.ended(run), "TrackingError", "no server answers")
         server = _server(home, port)
         return tell(world, trial, f"the server killed as run {mark} was written", error=error, most=0)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        _end(server)
 
 
 def _server(home: Path, port: int) -> subprocess.Popen[bytes]:
@@ -410,12 +408,22 @@ def _server(home: Path, port: int) -> subprocess.Popen[bytes]:
     env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (home / "log").open("ab") as log:
         server = subprocess.Popen(command, env=env, cwd=home, stdout=log, stderr=log, start_new_session=True)
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and server.poll() is None:
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-            return server
-        time.sleep(0.2)
-    raise RankReproError(f"the MLflow server of the chaos does not answer; see {home / 'log'}")
+    try:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and server.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+                return server
+            time.sleep(0.2)
+        raise RankReproError(f"the MLflow server of the chaos does not answer; see {home / 'log'}")
+    except BaseException:  # chaos that is stopped here leaves no server behind
+        _end(server)
+        raise
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def _runs(database: Path) -> int:
