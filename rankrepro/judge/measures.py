@@ -81,8 +81,7 @@ def as_term(name: str, rows: Sequence[Sequence[Any]]) -> Array | Pooled:
     if pool is None:
         return np.array(rows, dtype=float).T
     values = [pool([row[seed] for row in rows]) for seed in range(len(rows[0]))]
-    n = len(rows)
-    return Pooled(len(values), lambda seed, units: values[seed](np.bincount(units, minlength=n).astype(float)))
+    return Pooled(len(values), lambda seed, counts: values[seed](counts))
 
 
 def oracle(output: Output, truth: Truth) -> Ranking:

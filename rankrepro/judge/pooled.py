@@ -1,7 +1,8 @@
 """Pooled measures: values of many units at once, which no mean over units gives.
 
 Each has the material of a unit, ready for JSON, and a `pool`: materials of all units -> a function from how often each
-unit is counted [units] to the value. What does not depend on the counts is computed once, so that a bootstrap is fast.
+unit is counted [units] to the value, or from many such counts [draws, units] to as many values. What does not depend on
+the counts is computed once, so that a bootstrap is fast.
 
 The area under the ROC curve compares every relevant document of one query with the other documents of every query.
 Those are a query's DEPTH best scored documents without a relevance judgment of 1 or more; a relevant document that was
@@ -10,7 +11,6 @@ not retrieved has the lowest score of its query's list, the highest it can have 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,10 +21,11 @@ from rankrepro.cell import Likelihoods, Output
 from rankrepro.errors import OutputError
 from rankrepro.judge.statistics import Array
 
-Value = Callable[[Array], float]  # multiplicities of the units -> the value
+Value = Callable[[Array], Any]  # multiplicities [..., units] -> values [...]
 Pool = Callable[[Sequence[Any]], Value]
 
 DEPTH = 100
+STEP = 256  # documents of a ROC curve walked through at once
 FALSE_POSITIVES = (0.01, 0.05, 0.1, 0.2, 0.5)  # rates at which a ROC curve is read off
 
 
@@ -40,7 +41,7 @@ def likelihoods(output: Likelihoods, truth: Any) -> dict[str, list[float]]:
 def perplexity(blocks: Sequence[Sequence[float]]) -> Value:
     """exp of the mean negative log-likelihood a token."""
     nll, tokens = np.array(blocks, dtype=float).reshape(-1, 2).T
-    return lambda counts: math.exp(counts @ nll / (counts @ tokens))
+    return lambda counts: np.exp(counts @ nll / (counts @ tokens))
 
 
 def scores(output: Output, truth: Truth) -> dict[str, list[list[float]]]:
@@ -67,7 +68,7 @@ def auc(units: Sequence[Sequence[Sequence[float]]]) -> Value:
         below = (np.searchsorted(other, every, "left") + np.searchsorted(other, every, "right")) / 2
         wins[:, j] = np.add.reduceat(below, starts)
 
-    return lambda counts: float(counts @ wins @ counts / ((counts @ positives) * (counts @ negatives)))
+    return lambda counts: ((counts @ wins) * counts).sum(-1) / ((counts @ positives) * (counts @ negatives))
 
 
 def within_auc(output: Output, truth: Truth) -> dict[str, float]:
@@ -75,7 +76,7 @@ def within_auc(output: Output, truth: Truth) -> dict[str, float]:
 
     The mean over queries is a plain one: this measure is not pooled and stands beside the one that is.
     """
-    return {q: auc([unit])(np.ones(1)) if unit[1] else 0.5 for q, unit in scores(output, truth).items()}
+    return {q: float(auc([unit])(np.ones(1))) if unit[1] else 0.5 for q, unit in scores(output, truth).items()}
 
 
 def true_positives(rate: float) -> Pool:
@@ -89,11 +90,21 @@ def true_positives(rate: float) -> Pool:
         down = np.argsort(-other, kind="stable")
         falling, owner = other[down], owner[down]
         holder = np.repeat(np.arange(len(units)), positives.astype(int))
+        blocks = [np.bincount(owner[s : s + STEP], minlength=len(units)) for s in range(0, len(owner), STEP)]
+        before = np.vstack([np.zeros(len(units)), np.cumsum(blocks, axis=0)])  # others of each unit above a block
 
-        def value(counts: Array) -> float:
-            passed = np.cumsum(counts[owner])
-            threshold = falling[min(np.searchsorted(passed, rate * passed[-1], "right"), len(falling) - 1)]
+        def one(counts: Array, reached: Array) -> float:
+            goal = rate * reached[-1]
+            block = min(int(np.searchsorted(reached, goal, "right")), len(blocks)) - 1
+            here = slice(block * STEP, (block + 1) * STEP)
+            passed = reached[block] + np.cumsum(counts[owner[here]])
+            threshold = falling[min(here.start + int(np.searchsorted(passed, goal, "right")), len(falling) - 1)]
             return float(counts[holder] @ (own > threshold) / (counts @ positives))
+
+        def value(counts: Array) -> Any:
+            drawn = np.atleast_2d(counts)
+            found = np.array([one(c, reached) for c, reached in zip(drawn, drawn @ before.T, strict=True)])
+            return found if counts.ndim > 1 else found[0]
 
         return value
 

@@ -44,10 +44,10 @@ BLOCK = 4_000_000  # cells of a weight matrix held at once (32 MB)
 
 @dataclass(frozen=True)
 class Pooled:
-    """A term that is no mean over units (a pooled AUC): `value(seed, unit indices with repetition)` for each seed."""
+    """A term that is no mean over units (a pooled AUC): `value(seed, counts [draws, units])` gives [draws] values."""
 
     seeds: int
-    value: Callable[[int, NDArray[np.intp]], float]
+    value: Callable[[int, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -208,10 +208,9 @@ class _Clusters:
         return means
 
     def _pooled(self, term: Pooled, weights: Array) -> Array:
-        """[draws, seeds], one evaluation each: the slow path."""
-        members = np.arange(len(self.of))
-        chosen = (np.repeat(members, w.astype(int)[self.of]) for w in weights)
-        return np.array([[term.value(s, i) for s in range(term.seeds)] for i in chosen])
+        """[draws, seeds]."""
+        counts = weights[:, self.of]
+        return np.stack([term.value(s, counts) for s in range(term.seeds)], axis=1)
 
 
 def _seeds(values: Array | Pooled) -> int:

@@ -171,7 +171,7 @@ class Judged:
         if isinstance(term, Pooled):
             import numpy as np
 
-            return float(term.value(index, np.arange(len(values))))
+            return float(term.value(index, np.ones((1, len(values))))[0])
         return float(term[index].mean())
 
     def _curves(self, cell: Mapping[str, Any]) -> Iterator[Metric]:

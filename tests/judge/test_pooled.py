@@ -53,6 +53,25 @@ def test_pooled_auc_is_that_of_scikit_learn_for_any_resample(seed):
         assert value(counts.astype(float)) == pytest.approx(roc_auc_score(y, s), abs=1e-12)
 
 
+@pytest.mark.parametrize("step", [1, 3, 256])
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.3, 0.999, 1.0])
+def test_points_of_a_resample_are_those_of_its_documents_walked_one_by_one(rate, step, monkeypatch):
+    monkeypatch.setattr(pooled, "STEP", step)
+    rng = np.random.default_rng(11)
+    material = units(rng)
+    counts = np.vstack([np.ones(20), rng.multinomial(20, np.full(20, 0.05), 30)]).astype(float)
+    expected = []
+    for drawn in counts:
+        chosen = [u for u, c in zip(material, drawn, strict=True) for _ in range(int(c))]
+        own, other = (np.array([x for u in chosen for x in u[k]]) for k in (0, 1))
+        falling = np.sort(other)[::-1]
+        threshold = falling[min(int(rate * len(other)), len(other) - 1)]  # the first that would be one too many
+        expected.append((own > threshold).mean())
+    found = pooled.true_positives(rate)(material)(counts)
+    assert found == pytest.approx(expected)
+    assert pooled.true_positives(rate)(material)(counts[3]) == found[3]
+
+
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
 def test_points_of_the_curve_are_those_of_scikit_learn(rate):
     rng = np.random.default_rng(7)
@@ -90,7 +109,7 @@ def test_perplexity_needs_every_token():
     truth = LmTruth({"a": 3, "b": 2}, {})
     term = measures.as_term("Perplexity", [[m] for m in measures.per_unit(
         "Perplexity", Likelihoods({"a": (3.0, 3), "b": (4.0, 2)}), truth).values()])  # fmt: skip
-    assert term.value(0, np.array([0, 1])) == pytest.approx(np.exp(7 / 5))
-    assert term.value(0, np.array([0, 0, 1])) == pytest.approx(np.exp(10 / 8))
+    assert term.value(0, np.ones((1, 2)))[0] == pytest.approx(np.exp(7 / 5))
+    assert term.value(0, np.array([[2.0, 1]]))[0] == pytest.approx(np.exp(10 / 8))
     with pytest.raises(OutputError, match="'a' has 3 tokens, the likelihood is of 2"):
         measures.per_unit("Perplexity", Likelihoods({"a": (3.0, 2)}), truth)
