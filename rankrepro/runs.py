@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from rankrepro.errors import RunFileError
+from rankrepro.store import write_whole
 
 
 def write_run(folder: Path, name: str, digest: str, values: Mapping[str, Mapping[str, float]]) -> Path:
@@ -24,11 +25,9 @@ def write_run(folder: Path, name: str, digest: str, values: Mapping[str, Mapping
         for q, scores in values.items()
         for rank, (d, score) in enumerate(scores.items(), 1)
     ]
-    text = "".join(lines).encode()
-    temporary = file.with_suffix(".tmp")
-    temporary.write_bytes(text)
-    temporary.rename(file)
-    sidecar.write_text(f"{hashlib.sha256(text).hexdigest()}  {file.name}\n")
+    text = "".join(lines)
+    write_whole(sidecar, f"{hashlib.sha256(text.encode()).hexdigest()}  {file.name}\n")
+    write_whole(file, text)
     return file
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import threading
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro.plan import Plan
+from rankrepro.store import no_room, write_whole
 
+FULL = 1_000_000  # bytes free below which a failure is taken for want of room
 STALE = 600.0  # seconds after which a silent progress file is taken for a dead job's
 
 
@@ -28,9 +31,9 @@ class Status:
 
     def start(self) -> None:
         self._started = time.time()
-        for file in self.folder.glob("progress/*.json"):  # left by a killed run: this process holds the lock
+        for file in self.folder.glob("progress/*"):  # left by a killed run: this process holds the lock
             file.unlink(missing_ok=True)
-        (self.folder / "session.json").write_text(json.dumps({"started": round(self._started, 3)}))
+        write_whole(self.folder / "session.json", json.dumps({"started": round(self._started, 3)}))
         todo = [j for j in self.plan.jobs.values() if not self._done(j.id)]
         minutes = sum(j.seconds for j in todo) / 60
         print(
@@ -51,12 +54,24 @@ class Status:
             print(self.line(), file=sys.stderr, flush=True)
 
     def failures(self) -> None:
-        """Print the end of every log that this run wrote and did not finish well."""
+        """Print the end of every log that this run wrote and did not finish well, and where Slurm's own words are.
+
+        A full disk may have left no log.
+        """
+        if shutil.disk_usage(self.folder).free < FULL:
+            print(f"StoreError: {no_room(self.folder)}", file=sys.stderr, flush=True)
         for log in sorted(self.folder.glob("logs/**/*.log")):
             lines = log.read_text(errors="replace").strip().splitlines()
             failed = lines and re.match(r"[\w.]*(Error|Exception|Interrupt|UnknownName|ChecksumMismatch)\b", lines[-1])
             if failed and log.stat().st_mtime >= self._started:
                 print(f"{lines[-1]}\n  (the whole log: {log})", file=sys.stderr, flush=True)
+        for job in (j for j in self.plan.jobs.values() if not self._done(j.id)):
+            logs = (self.folder.parent / "slurm" / "rule_job" / job.id).glob("*.log")
+            for log in sorted(f for f in logs if f.stat().st_mtime >= self._started):
+                said = [
+                    x for x in log.read_text(errors="replace").splitlines() if re.match("(slurm|srun).*: error: ", x)
+                ]
+                print(f"{job.title}: {' | '.join(said[:2])}\n  (Slurm's log: {log})", file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """One line, e.g. `[3/9 jobs] baselines.rankgpt vital/fever 12/100 | about 14 min left`."""
@@ -79,6 +94,14 @@ class Status:
     def _done(self, job: str) -> bool:
         return (self.folder / "jobs" / f"{job}.done").exists()
 
+    def _took(self, job: str) -> float:
+        """Seconds of a job of this run; 0 for one of an earlier run, or where its marker cannot be read."""
+        try:
+            mark = json.loads((self.folder / "jobs" / f"{job}.done").read_text())
+            return mark["ended"] - mark["started"] if mark["started"] >= self._started else 0.0
+        except (OSError, ValueError, TypeError, KeyError):
+            return 0.0
+
     def _running(self) -> Iterator[dict[str, Any]]:
         for file in sorted(self.folder.glob("progress/*.json")):
             try:
@@ -94,10 +117,9 @@ class Status:
         predicted = spent = left = 0.0
         for job in self.plan.jobs.values():
             if self._done(job.id):
-                mark = json.loads((self.folder / "jobs" / f"{job.id}.done").read_text() or "{}")
-                if mark and mark["started"] >= self._started:
-                    predicted += job.seconds
-                    spent += mark["ended"] - mark["started"]
+                seconds = self._took(job.id)
+                predicted += job.seconds if seconds else 0.0
+                spent += seconds
                 continue
             share = 1.0
             if row := running.get(job.id):

@@ -7,19 +7,49 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankrepro.errors import StoreError
+from rankrepro.errors import DISK_FULL, StoreError
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+MANIFEST = "manifest.json"
+KEPT = "what is finished is kept"
+
+
 def digest_of(value: Any) -> str:
     """sha256 of the canonical JSON of `value`."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """A full disk met in the block becomes a StoreError that says what to do; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise StoreError(no_room(folder)) from error
+
+
+def no_room(folder: Path) -> str:
+    return f"no space left for {folder}; free disk space, then run the same command again: {KEPT}"
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that others see whole or not at all."""
+    temporary = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class Store:
@@ -32,7 +62,13 @@ class Store:
         return self.folder / digest
 
     def has(self, digest: str) -> bool:
-        return (self.path(digest) / "manifest.json").exists()
+        """Whether a result is there, each file with the size it was written with."""
+        folder = self.path(digest)
+        try:
+            files = self._files(digest)
+            return all((folder / name).stat().st_size == file["bytes"] for name, file in files.items())
+        except (OSError, ValueError):
+            return False
 
     def shards(self, digest: str) -> Path:
         """Where a running cell keeps finished batches; removed when the cell is stored."""
@@ -49,11 +85,15 @@ class Store:
         arrays: Mapping[str, np.ndarray] | None = None,
         history: Mapping[str, Any] | None = None,
     ) -> None:
-        """Store a result once; the same digest stored by another process meanwhile is as good as ours."""
+        """Store a result once; the same digest stored by another process is as good as ours.
+
+        One process at a time puts a digest (Runner.alone): what others left half-written is removed.
+        """
         temporary = self.folder / f".tmp-{digest[:16]}-{os.getpid()}"
         try:
             self._make(self.folder)
-            shutil.rmtree(temporary, ignore_errors=True)
+            for old in self.folder.glob(f".tmp-{digest[:16]}-*"):  # left by a killed process
+                shutil.rmtree(old, ignore_errors=True)
             temporary.mkdir()
             if arrays is not None:
                 from safetensors.numpy import save_file
@@ -64,23 +104,35 @@ class Store:
             (temporary / "cost.json").write_text(_dumps(cost))
             if history:
                 (temporary / "history.json").write_text(_dumps(history))
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False))
-            for file in temporary.iterdir():
+            files = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in sorted(temporary.iterdir())}
+            text = json.dumps({**manifest, "files": files}, indent=1, sort_keys=True, allow_nan=False)
+            (temporary / MANIFEST).write_text(text)
+            for file in [*temporary.iterdir(), temporary]:
                 _fsync(file)
-            try:
-                temporary.rename(self.path(digest))
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            self._place(temporary, digest)
             _fsync(self.folder)
-            shutil.rmtree(self.folder.parent / "shards" / digest, ignore_errors=True)
+            self.forget_shards(digest)
         except OSError as error:
             raise StoreError(
                 f"cannot write {self.path(digest)}: {error.strerror}; free disk space or make the folder writable, "
-                "then run the same command again: finished cells are kept"
+                f"then run the same command again: {KEPT}"
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _place(self, temporary: Path, digest: str) -> None:
+        """Rename to the final name, unless a whole result has it; a damaged one makes way."""
+        try:
+            temporary.rename(self.path(digest))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not self.has(digest):
+                shutil.rmtree(self.path(digest))
+                temporary.rename(self.path(digest))
+
+    def forget_shards(self, digest: str) -> None:
+        shutil.rmtree(self.folder.parent / "shards" / digest, ignore_errors=True)
 
     def output(self, digest: str) -> dict[str, Any]:
         """variant -> {"type": ..., "values": ...}."""
@@ -94,22 +146,31 @@ class Store:
         return self._read(digest, "history.json") if (self.path(digest) / "history.json").exists() else {}
 
     def manifest(self, digest: str) -> dict[str, Any]:
-        return self._read(digest, "manifest.json")
+        return self._read(digest, MANIFEST)
 
     def arrays(self, digest: str) -> dict[str, np.ndarray]:
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
-        return load_file(self.path(digest) / "arrays.safetensors")
+        return self._read(digest, "arrays.safetensors", load)
 
-    def _read(self, digest: str, name: str) -> dict[str, Any]:
+    def _read(self, digest: str, name: str, parse: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
+        """A file of a result, checked against its manifest. A damaged result is unmarked, so that it is made again."""
         file = self.path(digest) / name
         try:
-            return json.loads(file.read_text())
+            files, data = self._files(digest), file.read_bytes()
+            if name in files and hashlib.sha256(data).hexdigest() != files[name]["sha256"]:
+                raise ValueError("its bytes have changed")
+            return parse(data)
         except (FileNotFoundError, ValueError) as error:
+            with suppress(OSError):
+                (file.parent / MANIFEST).unlink()
             raise StoreError(
-                f"{file} is missing or damaged ({type(error).__name__}); delete {file.parent} and run the same "
-                "command again: only this cell is recomputed"
+                f"{file} is missing or damaged ({error}); run the same command again: only this result is recomputed"
             ) from error
+
+    def _files(self, digest: str) -> dict[str, dict[str, Any]]:
+        """Name -> bytes and sha256, from the manifest; none for a result stored before manifests had them."""
+        return json.loads((self.path(digest) / MANIFEST).read_text()).get("files", {})
 
     def _make(self, path: Path) -> None:
         try:
@@ -120,6 +181,11 @@ class Store:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

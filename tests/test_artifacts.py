@@ -319,6 +319,13 @@ def test_a_member_added_to_the_catalogue_is_fetched(wheels: Path, cache: Path) -
     assert leftovers(cache) == [artifact.folder]
 
 
+def test_a_changed_file_is_fetched_again(wheels: Path, cache: Path) -> None:
+    artifact = make_wheel(wheels, {"a.txt": b"one"})
+    (fetch(artifact, cache) / "a.txt").write_bytes(b"two")
+    assert (fetch(artifact, cache) / "a.txt").read_bytes() == b"one"
+    assert leftovers(cache) == [artifact.folder]
+
+
 def test_verify_finds_a_changed_file(wheels: Path, cache: Path) -> None:
     artifact = make_wheel(wheels, {"a.txt": b"one"})
     with pytest.raises(ArtifactError, match="fetch it first"):

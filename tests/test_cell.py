@@ -83,6 +83,28 @@ def test_map_resumes_at_the_first_unfinished_batch(tmp_path: Path) -> None:
     assert again.meter.wall > 0
 
 
+@pytest.mark.parametrize("harm", [b"null\n", b"{}\n", b"\xff\xfe\n", b"\n", b"digit", b"end"])
+def test_a_damaged_line_of_a_shard_and_what_follows_it_is_computed_again(tmp_path: Path, harm: bytes) -> None:
+    units = [f"u{i}" for i in range(5)]
+    calls: list[str] = []
+
+    def work(batch: list[str]) -> dict[str, float]:
+        calls.extend(batch)
+        return dict.fromkeys(batch, 0.125)
+
+    expected = cell(shards=tmp_path).map(units, work)
+    file = tmp_path / "units.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    changed = {b"digit": lines[2].replace(b"0.125", b"0.625", 1), b"end": lines[2].rstrip(b"\n")}
+    lines[2] = changed.get(harm, harm)
+    file.write_bytes(b"".join(lines))
+    calls.clear()
+    assert cell(shards=tmp_path).map(units, work) == expected
+    assert calls == ["u2", "u3", "u4"]
+    assert cell(shards=tmp_path).map(units, work) == expected
+    assert calls == ["u2", "u3", "u4"]
+
+
 def test_history_is_a_mean_by_step_and_survives_a_kill(tmp_path: Path) -> None:
     def run(some: Cell, fail: bool) -> None:
         def work(units: list[str]) -> dict[str, int]:
@@ -142,6 +164,33 @@ def test_orders() -> None:
     assert sorted(scrambled) == sorted(docs)
     assert scrambled not in (docs, docs[::-1])
     assert scrambled == reorder(docs, "scrambled", "q", 0) != reorder(docs, "scrambled", "q2", 0)
+
+
+@pytest.mark.parametrize("harm", ["cut", "emptied", "tensor", "state"])
+def test_a_damaged_checkpoint_and_those_that_follow_it_are_thrown_away(tmp_path: Path, harm: str) -> None:
+    torch = pytest.importorskip("torch")
+    first = cell(shards=tmp_path)
+    for i, part in enumerate(("one", "two", "three")):
+        first.saved(part)
+        first.history.log(i, loss=float(i))
+        first.save(part, {"w": torch.arange(3.0) + i, "n": torch.tensor(7)}, {"step": 555})
+    again = cell(shards=tmp_path)
+    tensors, state = again.saved("one") or pytest.fail("a whole checkpoint is found")
+    assert tensors["w"].tolist() == [0.0, 1.0, 2.0] and state == {"step": 555}
+
+    file = tmp_path / "two.safetensors"
+    data = file.read_bytes()
+    changed = {
+        "cut": data[:-5],
+        "emptied": b"",
+        "tensor": data[:-1] + bytes([data[-1] ^ 1]),
+        "state": data.replace(b"555", b"554", 1),
+    }
+    file.write_bytes(changed[harm])
+    assert again.saved("two") is None
+    assert again.saved("three") is None  # its log has that of the part before
+    assert [f.name for f in tmp_path.iterdir()] == ["one.safetensors"]
+    assert again.history.series == {"loss": {0: [0.0, 1]}}
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

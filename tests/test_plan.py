@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,25 @@ def test_what_makes_a_report_stale() -> None:
     bare = next(key for key, card in cards.items() if not card.arms)
     found = stale(cards, "desk", now | {bare: icr, "gone": icr})
     assert set(found) == {bare, "gone"} and "no method" in found[bare] and "unknown paper" in found["gone"]
+
+
+@pytest.mark.parametrize("scale", ["quick", "desk", "paper"])
+@pytest.mark.parametrize("shortest", [60.0, 500.0])
+def test_short_jobs_join_others_and_no_two_wait_for_each_other(scale: str, shortest: float) -> None:
+    cards = load_cards()
+    apart, together = (make_plan(cards, scale, shortest=s) for s in (0.0, shortest))
+    assert set(together.nodes) == set(apart.nodes)
+    assert sorted(n.digest for j in together.jobs.values() for n in j.nodes) == sorted(apart.nodes)
+    order = list(TopologicalSorter({j.id: j.needs for j in together.jobs.values()}).static_order())
+    home = {n.digest: j.id for j in together.jobs.values() for n in j.nodes}
+    for job in together.jobs.values():
+        done: set[str] = set()
+        for node in job.nodes:
+            assert all(d in done or order.index(home[d]) < order.index(job.id) for d in node.needs())
+            done.add(node.digest)
+        assert {n.spec["threads"] for n in job.nodes} == {job.threads}
+    normal = together.scale["threads"]
+    short = [j for j in together.jobs.values() if j.seconds < shortest and j.threads == normal]
+    assert len(short) <= 1, [(j.title, j.seconds) for j in short]
+    longest = max(j.seconds for j in apart.jobs.values())
+    assert max(j.seconds for j in together.jobs.values()) <= max(longest, 2 * shortest, together.scale["job_seconds"])

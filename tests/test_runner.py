@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,34 @@ def test_inputs_of_a_job_are_named_by_what_they_leave_behind(runner: Runner) -> 
     }
     for kind in (cell, timing):
         assert {p.relative_to(runner.folder).as_posix() for p in runner.needs([{"spec": kind}])} == wanted
+
+
+def test_a_result_that_a_process_left_alive_computes_is_waited_for(runner: Runner) -> None:
+    """The main process may be killed alone; its job works on, and the next run has the same job."""
+    digest = "a" * 64
+    script = (
+        "import sys, time; from pathlib import Path; from rankrepro.runner import Runner\n"
+        "class Slow(Runner):\n"
+        "    def compute(self, node, progress):\n"
+        "        print('computing', flush=True); time.sleep(1)\n"
+        "        self.store.put(node['digest'], {}, {}, output={'by': 'the orphan'})\n"
+        "folder = Path(sys.argv[1])\n"
+        f"Slow(folder, 1, folder).alone({{'digest': '{digest}'}}, None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(runner.folder)], stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout and orphan.stdout.readline() == b"computing\n"
+        runner.alone({"digest": digest}, None)  # would fail: there is nothing to compute in this node
+    assert orphan.returncode == 0
+    assert runner.store.output(digest) == {"by": "the orphan"}
+    assert not list((runner.folder / "shards").iterdir())
+
+
+def test_a_folder_without_room(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from rankrepro.runner import writable\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "writable(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert "StoreError: no space left for" in done.stderr and "free disk space" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,15 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
         read_run(file)
 
 
+def test_a_run_whose_writing_was_cut_off_is_written_again(tmp_path: Path) -> None:
+    file = write_run(tmp_path, "x", "f" * 64, RUN)
+    whole = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    for part in tmp_path.iterdir():
+        part.unlink()
+        assert write_run(tmp_path, "x", "f" * 64, RUN) == file
+        assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == whole
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

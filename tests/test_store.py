@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rankrepro.errors import StoreError
-from rankrepro.store import Store, digest_of
+from rankrepro.store import Store, digest_of, room, write_whole
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -63,10 +63,78 @@ def test_damaged_results_name_the_remedy(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     store.put("a" * 64, {}, {}, output={"n": 1})
     (store.path("a" * 64) / "output.json").write_text('{"n": ')
-    with pytest.raises(StoreError, match=r"delete .* and run the same command again"):
+    with pytest.raises(StoreError, match="run the same command again: only this result"):
         store.output("a" * 64)
 
 
 def test_digest_ignores_key_order_only() -> None:
     assert digest_of({"a": 1, "b": 2}) == digest_of(json.loads('{"b": 2, "a": 1}'))
     assert digest_of({"a": 1}) != digest_of({"a": 1.5})
+
+
+# --- damaged results are made again ---
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    store.put("a" * 64, {"name": "x"}, {"wall_s": 1.0}, output={"n": 1})
+    return store
+
+
+@pytest.mark.parametrize("name", ["output.json", "cost.json", "manifest.json"])
+@pytest.mark.parametrize("harm", ["cut short", "deleted"])
+def test_a_damaged_result_is_not_there_and_makes_way(stored: Store, name: str, harm: str) -> None:
+    file = stored.path("a" * 64) / name
+    file.unlink() if harm == "deleted" else file.write_bytes(file.read_bytes()[:-2])
+    assert not stored.has("a" * 64)
+    stored.put("a" * 64, {"name": "x"}, {"wall_s": 2.0}, output={"n": 1})
+    assert stored.has("a" * 64)
+    assert stored.output("a" * 64) == {"n": 1}
+    assert stored.cost("a" * 64) == {"wall_s": 2.0}
+
+
+def test_a_changed_result_is_found_when_read_and_then_made_again(stored: Store) -> None:
+    (stored.path("a" * 64) / "output.json").write_text('{"n":2}')  # as long as the true one
+    assert stored.has("a" * 64)
+    with pytest.raises(StoreError, match="its bytes have changed"):
+        stored.output("a" * 64)
+    assert not stored.has("a" * 64)
+
+
+def test_changed_arrays_are_found(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.put("b" * 64, {}, {}, arrays={"x": np.arange(6.0)})
+    file = store.path("b" * 64) / "arrays.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(StoreError, match="its bytes have changed"):
+        store.arrays("b" * 64)
+
+
+def test_what_a_killed_process_left_of_a_result_is_removed(stored: Store) -> None:
+    for digest in ("a" * 64, "c" * 64):
+        temporary = stored.folder / f".tmp-{digest[:16]}-1"
+        temporary.mkdir()
+        (temporary / "output.json").write_text("{")
+        stored.put(digest, {}, {}, output={"n": 1})
+        assert not temporary.exists()
+
+
+def test_a_full_disk_is_a_typed_error() -> None:
+    with (
+        pytest.raises(StoreError, match="free disk space, then run the same command again"),
+        room(Path("results")),
+        Path("/dev/full").open("w") as file,
+    ):
+        file.write("x")
+    with pytest.raises(FileNotFoundError), room(Path("results")):
+        Path("/nowhere/at/all").read_text()
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a.json", "1")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "a.json", "\ud800")
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "1"

@@ -20,6 +20,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -201,8 +202,10 @@ def _verified(folder: Path, wanted: Any) -> dict[str, Any]:
         raise BenchmarkError(f"{folder / MARKER} is missing or unreadable: delete {folder} and run again")
     for name, expected in marker["files"].items():
         if wanted(name) and (not (folder / name).is_file() or _sha256(folder / name) != expected):
+            with suppress(OSError):
+                (folder / MARKER).unlink()  # so that it is built anew
             raise BenchmarkError(
-                f"{folder / name} is missing or has changed since it was built: delete {folder} and run again"
+                f"{folder / name} is missing or has changed since it was built: run again, and it is built anew"
             )
     return marker
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import typer
 
 from rankrepro.cli import artifacts, benchmarks, check, evaluate, explain, internal, new, papers, plan, site
-from rankrepro.errors import RankReproError
+from rankrepro.errors import DISK_FULL, RankReproError
+from rankrepro.store import no_room
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -31,4 +33,10 @@ def main() -> None:
         app()
     except RankReproError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = Path(error.filename).parent if error.filename else Path.cwd()
+        print(f"StoreError: {no_room(where)}", file=sys.stderr)
         sys.exit(1)

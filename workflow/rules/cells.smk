@@ -13,9 +13,11 @@ rule job:
     priority: lambda w: 0 if PLAN.jobs[w.job].threads == 0 else 1
     conda:
         ENVIRONMENT
-    threads: lambda w: PLAN.jobs[w.job].threads or workflow.cores or 1
+    threads: lambda w: threads_of(PLAN.jobs[w.job])
     resources:
-        mem_mb=6000,
-        runtime=lambda w: 10 + int(PLAN.jobs[w.job].seconds / 20),
+        runtime=lambda w, attempt: resources.minutes(PLAN.jobs[w.job], attempt),
+        mem_mb=lambda w, attempt: resources.memory_mb(PLAN.jobs[w.job], attempt),
+        gpu=lambda w: resources.gpus(PLAN.jobs[w.job], PLAN.scale),
+        slurm_extra=lambda w: "" if PLAN.jobs[w.job].threads else "--exclusive",
     shell:
         f"python -m rankrepro.runner {RESULTS}/jobs/{{wildcards.job}}.json {{threads}} > {{log}} 2>&1"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, rehearsal, status, tracking
+from rankrepro import artifacts, benchmarks, lock, rehearsal, resources, status, store, tracking
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
@@ -17,10 +17,13 @@ STAND_INS = str(rehearsal.marker(Path(RESULTS)))
 ENVIRONMENT = "../../environment.yml"
 
 try:
-    writable(Path(RESULTS))
-    PLAN = make_plan(load_cards(), SCALE, config["papers"])
-    write_jobs(PLAN, Path(RESULTS))
-    tracking.unmark(Path(RESULTS))
+    with store.room(Path(RESULTS)):
+        writable(Path(RESULTS))
+        PLAN = make_plan(
+            load_cards(), SCALE, config["papers"], shortest=config["shortest_job"]
+        )
+        write_jobs(PLAN, Path(RESULTS))
+        tracking.unmark(Path(RESULTS))
 except RankReproError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}")
 
@@ -29,6 +32,7 @@ ARTIFACTS = sorted(
     {m for job in PLAN.jobs.values() for m in job.models}
     | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
 )
+JUDGED = ["results", "units", "examples"]
 STATUS = status.Status(Path(RESULTS), PLAN)
 
 
@@ -44,6 +48,7 @@ def final_outputs():
     return [
         f"{REPORTS}/summary.md",
         f"{RESULTS}/{tracking.MARKER}",
+        *(f"{RESULTS}/judged/{p}/{part}.json" for p in PLAN.papers for part in JUDGED),
         *(job_marker(j) for j in PLAN.jobs),
     ]
 
@@ -51,10 +56,11 @@ def final_outputs():
 def begin_run():
     """In the main process of a real run: one run per results folder, and a status line while it lasts."""
     try:
-        lock.hold(Path(RESULTS))
+        with store.room(Path(RESULTS)):
+            lock.hold(Path(RESULTS))
+            STATUS.start()
     except RankReproError as error:
         raise WorkflowError(f"{type(error).__name__}: {error}")
-    STATUS.start()
 
 
 def end_run(failed=False):
@@ -74,6 +80,14 @@ def benchmark_marker(benchmark):
 
 def job_marker(job):
     return f"{RESULTS}/jobs/{job}.done"
+
+
+def threads_of(job):
+    """0 in the plan is the whole machine: every core given to this run; on a cluster a node kept free of other jobs."""
+    if job.threads:
+        return job.threads
+    on_cluster = workflow.non_local_exec or workflow.remote_exec
+    return PLAN.scale["threads"] if on_cluster else workflow.cores
 
 
 def stand_ins():

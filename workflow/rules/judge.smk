@@ -4,10 +4,10 @@
 rule judge:
     input:
         jobs=lambda w: [job_marker(j) for j in jobs_of(w.paper)],
+        benchmarks=lambda w: [benchmark_marker(b) for b in PLAN.benchmarks[w.paper]],
         card="papers/{paper}.yaml",
     output:
-        f"{RESULTS}/judged/{{paper}}/results.json",
-        f"{RESULTS}/judged/{{paper}}/units.json",
+        [f"{RESULTS}/judged/{{paper}}/{part}.json" for part in JUDGED],
     log:
         f"{RESULTS}/logs/judge/{{paper}}.log",
     conda:

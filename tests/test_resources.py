@@ -1,0 +1,32 @@
+"""What jobs ask of a scheduler."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankrepro import resources
+from rankrepro.cards import load_cards
+from rankrepro.plan import Job, load_scale, make_plan
+
+
+def job(seconds: float = 100.0, models: tuple[str, ...] = (), benchmarks: tuple[str, ...] = ()) -> Job:
+    return Job("x", [], [], list(benchmarks), list(models), 1, seconds)
+
+
+@pytest.mark.parametrize(("seconds", "attempt", "minutes"), [(0, 1, 10), (100, 1, 15), (100, 3, 45), (1e6, 1, 1440)])
+def test_minutes(seconds: float, attempt: int, minutes: int) -> None:
+    assert resources.minutes(job(seconds), attempt) == minutes
+
+
+def test_memory_grows_with_weights_corpus_and_attempt() -> None:
+    assert resources.memory_mb(job()) == 5500
+    assert resources.memory_mb(job(models=("llama-3.1-8b-instruct",))) == 5500 + 32121
+    assert resources.memory_mb(job(benchmarks=("vital/fever",))) == 5500 + 10033 // 250
+    assert resources.memory_mb(job(), attempt=2) == 11000
+
+
+def test_gpus_are_asked_for_models_and_only_at_a_scale_that_is_meant_for_them() -> None:
+    plan = make_plan(load_cards(), "paper", "baselines")
+    asked = {bool(j.models): resources.gpus(j, plan.scale) for j in plan.jobs.values()}
+    assert asked == {True: 1, False: 0}
+    assert resources.gpus(job(models=("smollm2-135m-instruct",)), load_scale("desk")) == 0
