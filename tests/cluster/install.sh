@@ -13,5 +13,6 @@ if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
     exit 0
 fi
 echo "installing slurm-wlm and munge" >&2
-apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
+trouble() { echo "slurm-wlm and munge could not be installed: the cluster tests will skip" >&2; exit 0; }
+apt-get update -qq || trouble
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null || trouble

@@ -4,7 +4,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(workflow.basedir))
 
-from rankrepro import artifacts, benchmarks, lock, rehearsal, resources, status, store, tracking
+from rankrepro import (
+    artifacts,
+    benchmarks,
+    lock,
+    rehearsal,
+    resources,
+    status,
+    store,
+    tracking,
+)
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
 from rankrepro.plan import make_plan, write_jobs
