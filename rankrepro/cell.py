@@ -228,12 +228,14 @@ class _Fitting:
 
     def __call__(self, units: list[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        while len(found) < len(units):
-            some = units[len(found) :][: self.most]
+        start = 0  # not len(found): a function that leaves out a unit would be asked for ever
+        while start < len(units):
+            some = units[start:][: self.most]
             metered = {u: dict(self.cell.meter.units[u]) for u in some}
             logged, self.cell.history = self.cell.history, History()
             try:
                 found |= self.fn(some)
+                start += len(some)
                 logged.merge(self.cell.history.series)
             except Exception as error:
                 if len(some) == 1 or not _out_of_memory(error):
