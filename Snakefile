@@ -24,6 +24,7 @@ localrules:
     benchmark,
     judge,
     report,
+    stand_ins,
 
 
 rule all:
