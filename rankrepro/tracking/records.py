@@ -147,7 +147,8 @@ class Judged:
         `<measure>/<row>` where the cell holds several rows.
 
         What a table says of some units only is `<measure>/where.<tag>` or `<measure>/units_of.<row>`. With several
-        seeds that is a mean over cells, and stands in the tables of the verdicts' run alone.
+        seeds that is a mean over cells, and stands in the tables of the verdicts' run alone; so does a pooled measure
+        whose material is not published (an area under a curve of all scores).
         """
         for table in self.paper["tables"]:
             some = [f"{k}.{table[k]}" for k in ("where", "units_of") if table[k]]
@@ -155,8 +156,10 @@ class Judged:
                 if row["arm"] not in cell["rows"] or row["benchmark"] != cell["benchmark"]:
                     continue
                 name = [row["measure"], *([row["arm"].split(".")[1]] if len(cell["rows"]) > 1 else [])]
-                yield metric_name("/".join(name)), self._of_seed(row, cell["seed"]), 0
-                if some and row["seeds"] == 1 and row["value"] is not None:
+                told = (row["arm"], row["benchmark"], row["measure"]) in self.units
+                if told:
+                    yield metric_name("/".join(name)), self._of_seed(row, cell["seed"]), 0
+                if (some or not told) and row["seeds"] == 1 and row["value"] is not None:
                     yield metric_name("/".join([*name, *some])), row["value"], 0
 
     def _of_seed(self, row: Mapping[str, Any], seed: int) -> float:
