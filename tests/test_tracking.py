@@ -93,6 +93,17 @@ def content(root: Path) -> dict[str, Any]:
 # --- names and values ---
 
 
+def test_a_pooled_measure_without_published_material_is_told_by_its_table() -> None:
+    from rankrepro.tracking.records import Judged
+
+    row = {"arm": "p.a", "benchmark": "b", "measure": "PooledAUC", "value": 0.7}
+    judged = Judged.__new__(Judged)
+    judged.__dict__["units"] = {}
+    judged.paper = {"tables": [{"where": None, "units_of": None, "rows": [row | {"seeds": n} for n in (1, 3)]}]}
+    found = list(judged._measures({"rows": ["p.a"], "benchmark": "b", "seed": 0}))
+    assert found == [("PooledAUC", 0.7, 0)]  # of three seeds it is no value of one
+
+
 def test_names_of_measures() -> None:
     assert metric_name("nDCG@10") == "nDCG_at_10"
     assert metric_name("F0.5") == "F0.5"
