@@ -30,7 +30,7 @@ def table(values: Values, card: Card, declared: Mapping[str, Any]) -> dict[str, 
                 if values.applies(arm, benchmark, measure):
                     units = _units(values, arm, benchmark, measure, where, units_of)
                     if units:
-                        rows.append(_row(values, arm, benchmark, measure, units))
+                        rows.append(_row(values, arm, benchmark, measure, units, where))
                         kept.append(units)
     if baseline:
         _compare(values, rows, kept, baseline)
@@ -50,13 +50,14 @@ def _units(
     return sorted(units)
 
 
-def _row(values: Values, arm: str, benchmark: str, measure: str, units: list[str]) -> dict[str, Any]:
+def _row(values: Values, arm: str, benchmark: str, measure: str, units: list[str], where: str | None) -> dict[str, Any]:
     found, clusters = values.lookup(arm, benchmark, measure)
     cells = values.plan.rows[arm.removeprefix(ORACLE)][benchmark]
     term = measures.as_term(measure, [found[u] for u in units])
     estimate = bootstrap(Sample(units, [clusters[u] for u in units], {"v": term}), lambda m: m["v"], n_boot=2000)
     seeds = by_seed(term, len(units))
-    split = values.plan.nodes[cells[0][1]].spec["queries"]["split"]
+    answered = values.plan.nodes[cells[0][1]].spec["queries"]["split"]
+    split = [where] if where and where in answered else answered
     costs = [values.store.cost(digest) for _, digest, _ in cells]
     return {
         "arm": arm,
