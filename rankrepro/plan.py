@@ -334,9 +334,9 @@ class _Planner:
                 raise ConfigError(f"papers/{card.key}.yaml: stages.{name}.benchmark has none for scale {self.name}")
             (benchmark,) = self._instead([spec["benchmark"][self.name]])
         sources = stage_inputs(spec)
-        corpus_only = "corpus" in sources.values()
-        sources = {n: s for n, s in sources.items() if s not in ("corpus", "benchmark")}
-        inputs = {n: self._input(card, s, benchmark, seed) for n, s in sources.items()}
+        read = set(sources.values()) & {"corpus", "benchmark"}
+        corpus_only = read == {"corpus"}
+        inputs = {n: self._input(card, s, benchmark, seed) for n, s in sources.items() if s not in read}
         digest = benchmarks.corpus_digest(benchmark) if corpus_only else benchmarks.digest(benchmark)
         # the same corpus under several benchmarks is one stage: name the first benchmark that has it
         known = corpus_only and next(
@@ -349,9 +349,7 @@ class _Planner:
             "inputs": inputs,
         }
         entry = benchmarks.get(benchmark)
-        units = (
-            entry.documents if corpus_only else entry.units + entry.documents if "benchmark" in spec["inputs"] else 1
-        )
+        units = entry.documents if corpus_only else entry.units + entry.documents if "benchmark" in read else 1
         return self._node(f"{card.key}.{name}", full, self._seconds(card, name, spec, 1.0) * units)
 
     def _timing(self, card: Card, timing: Mapping[str, Any]) -> Node | None:

@@ -109,6 +109,7 @@ def _row(arm: str, measure: str, values: dict[str, list[float]]) -> dict[str, An
     return {
         "arm": arm, "benchmark": BENCHMARK, "split": "test", "measure": measure, "value": sum(means) / len(means),
         "ci": [0.2, None], "n": len(means), "clusters": 5, "seeds": seeds, "seed_sd": 0.1 if seeds > 1 else None,
+        "by_seed": [sum(v[s] for v in values.values()) / len(values) for s in range(seeds)],
         "against": {"n": 8, "difference": 0.1, "p": 0.01, "p_holm": 0.02, "letter": "a"},
         "cost": _work() | {"seconds_per_unit": 0.1, "peak_bytes": 10**9},
     }  # fmt: skip

@@ -185,6 +185,7 @@ class _Maker:
             "n": self.units,
             "clusters": max(1, self.units * 2 // 3),
             "seeds": seeds,
+            "by_seed": [round(value, 4)] * seeds,
             "seed_sd": round(r.uniform(0.001, 0.02), 4) if seeds > 1 else None,
             "against": against,
             "cost": {"seconds_per_unit": None, "input_tokens": None} if ceiling else cost,

@@ -138,7 +138,8 @@ def index(tmp_path: Path, pip_env: Callable[..., None]) -> Iterator[Index]:
 def in_subprocess(artifact: Artifact, cache: Path, before: str = "") -> subprocess.Popen[str]:
     """`fetch` in a process and process group of its own; prints the folder, or the error's type."""
     program = f"""
-import resource
+import resource, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background ignores it
 from pathlib import Path
 from rankrepro.artifacts import Artifact, fetch
 from rankrepro.errors import RankReproError

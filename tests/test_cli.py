@@ -25,7 +25,7 @@ COMMANDS = (
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The toy paper judged at quick and at desk, beside a paper without a method."""
-    project = add_toy(make_project(tmp_path_factory.mktemp("ran"), ["first"]))
+    project = add_toy(make_project(tmp_path_factory.mktemp("ran"), ["fullrank"]))
     project.run("papers=toy", "scale=quick")
     project.run("papers=toy", "scale=desk")
     return project
@@ -127,16 +127,16 @@ def test_numbers_stand_to_the_right_in_a_pipe(capsys: pytest.CaptureFixture[str]
 
 def test_papers_counts_claims_and_verdicts(ran: Project) -> None:
     rows = {r["key"]: r for r in json.loads(run(ran, "papers --json"))}
-    assert rows["first"] | {"title": ""} == {
-        "key": "first", "family": "llm-rerankers", "year": 2024, "title": "", "link": "https://arxiv.org/abs/2406.15657",
-        "method": False, "claims": 4, "scale": "desk", "status": "not run", "verdicts": {},
+    assert rows["fullrank"] | {"title": ""} == {
+        "key": "fullrank", "family": "llm-rerankers", "year": 2024, "title": "", "link": "https://arxiv.org/abs/2412.14574",
+        "method": False, "claims": 5, "scale": "desk", "status": "not run", "verdicts": {},
     }  # fmt: skip
     assert (rows["toy"]["status"], rows["toy"]["claims"]) == ("judged", 2)
     assert rows["toy"]["verdicts"] == {"reproduced": 1, "not run": 1}  # nothing is timed at desk
     shown = run(ran, "papers --scale quick")
     assert re.search(r"toy +2026 +2 +2 smoke +A toy paper", shown)
-    assert re.search(r"first +2024 +4 +not run \(no method yet\)", shown)
-    assert "papers: 2, claims: 6, papers run at paper: 0" in run(ran, "papers --family llm-rerankers --scale paper")
+    assert re.search(r"fullrank +2024 +5 +not run \(no method yet\)", shown)
+    assert "papers: 2, claims: 7, papers run at paper: 0" in run(ran, "papers --family llm-rerankers --scale paper")
 
 
 def test_a_changed_method_makes_a_report_stale(ran: Project) -> None:
@@ -168,7 +168,7 @@ def test_show(ran: Project) -> None:
     assert re.search(r"ceiling of toy.lexical +0\.\d{3} +60 +–", shown)
     assert "make reproduce SCALE=desk PAPERS=toy" in shown
     assert "overlap_over_noise" in run(ran, "show toy --scale quick")
-    assert "rankrepro new first" in run(ran, "show first")
+    assert "rankrepro new fullrank" in run(ran, "show fullrank")
 
 
 def test_every_card_can_be_shown() -> None:
@@ -193,7 +193,7 @@ def test_explain(ran: Project) -> None:
     assert "lacks: timing overlap_over_noise" in run(ran, "explain toy:toy-faster")
     timed = run(ran, "explain toy-faster --scale quick")
     assert "lies below 1" in timed and "5 units; and overlap against itself" in timed
-    assert "it has no `expr`" in run(ran, "explain first-latency")
+    assert "it has no `expr`" in run(ran, "explain fr-latency")
     found = json.loads(run(ran, "explain toy-over-noise --json"))
     assert found["claim"]["expr"] == "m(overlap) - m(noise)" and found["result"]["n"] == 60
 
@@ -227,7 +227,7 @@ def test_every_kind_of_claim_of_every_card_can_be_explained(tmp_path: Path, caps
         ("papers --scale dsek", "unknown scale 'dsek'; did you mean 'desk'?"),
         ("papers --family visio", "unknown family 'visio'"),
         ("plan --papers toi", "unknown paper 'toi'; did you mean 'toy'?"),
-        ("plan --papers first", "'first' has no method yet"),
+        ("plan --papers fullrank", "'fullrank' has no method yet"),
         ("benchmarks show vital/fevr", "did you mean 'vital/fever'?"),
         ("artifacts fetch vital-article", "did you mean 'vital-articles'?"),
     ],

@@ -18,7 +18,7 @@ from tests_support import ROOT, make_project
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    make_project(tmp_path, ["baselines", "icr", "first", "anyloss"])
+    make_project(tmp_path, ["baselines", "icr", "fullrank", "anyloss"])
     return tmp_path
 
 
@@ -65,33 +65,33 @@ def test_the_written_module_and_test_are_clean(root: Path) -> None:
 
 
 def test_a_card_without_a_method_keeps_every_byte(root: Path) -> None:
-    card = root / "papers" / "first.yaml"
+    card = root / "papers" / "fullrank.yaml"
     before = card.read_bytes()
-    made = scaffold("first", root=root)
+    made = scaffold("fullrank", root=root)
     assert card.read_bytes() == before and card not in made.written
-    assert made.claim == "first-latency"
+    assert made.claim == "fr-sft-quality"
     stanza, claims = made.stanza.split("# and under claims:\n")
     data = yaml.safe_load(before.decode() + stanza)
     data["claims"] += yaml.safe_load(claims)
     card.write_text(yaml.safe_dump(data))  # as a user would paste it
-    plan = make_plan(load_cards(root / "papers"), "quick", ["first"], root / "methods")
-    assert "first.rerank" in plan.rows
+    plan = make_plan(load_cards(root / "papers"), "quick", ["fullrank"], root / "methods")
+    assert "fullrank.rerank" in plan.rows
 
 
 def test_insert_appends_and_nothing_else(root: Path) -> None:
-    card = root / "papers" / "first.yaml"
+    card = root / "papers" / "fullrank.yaml"
     before = card.read_text()
-    made = scaffold("first", insert=True, root=root)
+    made = scaffold("fullrank", insert=True, root=root)
     assert card in made.written and card.read_text().startswith(before)
     assert made.stanza.startswith("# under claims:")
-    assert "first.decoy" in make_plan(load_cards(root / "papers"), "quick", ["first"], root / "methods").rows
+    assert "fullrank.decoy" in make_plan(load_cards(root / "papers"), "quick", ["fullrank"], root / "methods").rows
 
 
 def test_what_a_card_has_is_not_written_again(root: Path) -> None:
-    card = root / "papers" / "first.yaml"
+    card = root / "papers" / "fullrank.yaml"
     card.write_text(card.read_text() + "benchmarks: {quick: [lint/rules]}\n")
-    scaffold("first", insert=True, root=root)
-    assert load_cards(root / "papers")["first"].benchmarks_at("quick") == ["lint/rules"]
+    scaffold("fullrank", insert=True, root=root)
+    assert load_cards(root / "papers")["fullrank"].benchmarks_at("quick") == ["lint/rules"]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_a_card_has_is_not_written_again(root: Path) -> None:
         ("2fast", {}, "cannot name a module"),
         ("../up", {}, "cannot name a module"),
         ("mine", {"of": "anyloss"}, "no arm that re-ranks"),
-        ("mine", {"of": "first"}, "no arm that re-ranks"),
+        ("mine", {"of": "fullrank"}, "no arm that re-ranks"),
         ("mine", {"of": "icrr"}, "did you mean 'icr'"),
         ("mine", {"benchmark": "vital-mini/feve"}, "did you mean 'vital-mini/fever'"),
         ("mine", {"benchmark": "tabular/mini"}, "no documents to rank"),

@@ -180,4 +180,4 @@ class Engine:
 
 
 def _n_seeds(sample: Sample) -> int:
-    return max(v.seeds if isinstance(v, Pooled) else len(v) for v in sample.values.values())
+    return max(map(len, sample.values.values()))

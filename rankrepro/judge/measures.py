@@ -80,8 +80,7 @@ def as_term(name: str, rows: Sequence[Sequence[Any]]) -> Array | Pooled:
     pool = get(name).pool
     if pool is None:
         return np.array(rows, dtype=float).T
-    values = [pool([row[seed] for row in rows]) for seed in range(len(rows[0]))]
-    return Pooled(len(values), lambda seed, counts: values[seed](counts))
+    return Pooled([pool([row[seed] for row in rows]) for seed in range(len(rows[0]))])
 
 
 def oracle(output: Output, truth: Truth) -> Ranking:

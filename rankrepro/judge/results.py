@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rankrepro import benchmarks
-from rankrepro.benchmarks.images import ImageBenchmark, ImageTruth
+from rankrepro.benchmarks.images import ImageTruth
 from rankrepro.cards import Card, load_cards, qualify, row_index
 from rankrepro.cell import Retrieval
 from rankrepro.judge import costs, measures, thumbnails
@@ -109,16 +109,16 @@ def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str,
             if some := [e for e in where if e]:
                 found[claim["id"]] = some
     told = [e for each in found.values() for e in each]
-    pictured = {b: p for b in values.plan.benchmarks[card.key] if isinstance(p := values.benchmark(b), ImageBenchmark)}
-    entries = (benchmarks.get(b) for b in sorted({e["benchmark"] for e in told} | pictured.keys()))
+    pictured = [b for b in values.plan.benchmarks[card.key] if isinstance(values.truth(b), ImageTruth)]
+    entries = (benchmarks.get(b) for b in sorted({e["benchmark"] for e in told} | set(pictured)))
     attribution = {e.id: f"{e.licence} {e.citation}".strip() for e in entries}
     return {
         "schema": SCHEMA,
         "paper": card.key,
         "attribution": attribution,
         "claims": found,
-        "pictures": {b: thumbnails.named(loaded, told) for b, loaded in pictured.items()},
-        "sheets": {b: thumbnails.sheet(loaded, values.truth(b).poses) for b, loaded in pictured.items()},
+        "pictures": {b: thumbnails.named(values.benchmark(b), told) for b in pictured},
+        "sheets": {b: thumbnails.sheet(values.benchmark(b), values.truth(b).poses) for b in pictured},
     }
 
 

@@ -44,10 +44,12 @@ BLOCK = 4_000_000  # cells of a weight matrix held at once (32 MB)
 
 @dataclass(frozen=True)
 class Pooled:
-    """A term that is no mean over units (a pooled AUC): `value(seed, counts [draws, units])` gives [draws] values."""
+    """A term that is no mean over units (a pooled AUC): for each seed, counts [draws, units] -> values [draws]."""
 
-    seeds: int
-    value: Callable[[int, Array], Array]
+    values: Sequence[Callable[[Array], Array]]
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def bootstrap(
     given = [samples] if isinstance(samples, Sample) else list(samples)
     groups = [_Clusters(s) for s in given]
     rng = np.random.default_rng(seed)
-    seeds = sorted({_seeds(v) for s in given for v in s.values.values()} - {1})
+    seeds = sorted({len(v) for s in given for v in s.values.values()} - {1})
     ones = {s: np.ones((1, s)) for s in seeds}
 
     def total(weights: Sequence[Array], seed_weights: Mapping[int, Array]) -> Array:
@@ -198,23 +200,26 @@ class _Clusters:
         units = weights @ self.sizes
         means: dict[Any, Array] = {}
         for term, v in self.values.items():
-            n_seeds = _seeds(v)
-            by_seed = seed_weights.get(n_seeds, np.ones((1, 1)))
+            n_seeds = len(v)
+            counted = seed_weights.get(n_seeds, np.ones((1, 1)))
             if isinstance(v, Pooled):
                 per_seed = self._pooled(v, weights)
             else:
                 per_seed = weights @ self.sums[term].T / units[:, None]
-            means[term] = (per_seed * by_seed).sum(axis=1) / by_seed.sum(axis=1)
+            means[term] = (per_seed * counted).sum(axis=1) / counted.sum(axis=1)
         return means
 
     def _pooled(self, term: Pooled, weights: Array) -> Array:
         """[draws, seeds]."""
         counts = weights[:, self.of]
-        return np.stack([term.value(s, counts) for s in range(term.seeds)], axis=1)
+        return np.stack([value(counts) for value in term.values], axis=1)
 
 
-def _seeds(values: Array | Pooled) -> int:
-    return values.seeds if isinstance(values, Pooled) else values.shape[0]
+def by_seed(term: Array | Pooled, n: int) -> Array:
+    """What each seed says of all n units: [seeds]."""
+    if isinstance(term, Pooled):
+        return np.array([value(np.ones((1, n)))[0] for value in term.values])
+    return term.mean(axis=1)
 
 
 def _blocks(rows: int, width: int) -> Iterator[slice]:

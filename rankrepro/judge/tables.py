@@ -10,7 +10,7 @@ import numpy as np
 from rankrepro.cards import Card, qualify
 from rankrepro.judge import measures
 from rankrepro.judge.costs import NO_COST, per_unit_cost
-from rankrepro.judge.statistics import Sample, against, bootstrap, interval
+from rankrepro.judge.statistics import Sample, against, bootstrap, by_seed, interval
 from rankrepro.judge.values import ORACLE, Values
 
 
@@ -30,7 +30,7 @@ def table(values: Values, card: Card, declared: Mapping[str, Any]) -> dict[str, 
                 if values.applies(arm, benchmark, measure):
                     units = _units(values, arm, benchmark, measure, where, units_of)
                     if units:
-                        rows.append(_row(values, arm, benchmark, measure, units))
+                        rows.append(_row(values, arm, benchmark, measure, units, where))
                         kept.append(units)
     if baseline:
         _compare(values, rows, kept, baseline)
@@ -50,13 +50,14 @@ def _units(
     return sorted(units)
 
 
-def _row(values: Values, arm: str, benchmark: str, measure: str, units: list[str]) -> dict[str, Any]:
+def _row(values: Values, arm: str, benchmark: str, measure: str, units: list[str], where: str | None) -> dict[str, Any]:
     found, clusters = values.lookup(arm, benchmark, measure)
     cells = values.plan.rows[arm.removeprefix(ORACLE)][benchmark]
     term = measures.as_term(measure, [found[u] for u in units])
     estimate = bootstrap(Sample(units, [clusters[u] for u in units], {"v": term}), lambda m: m["v"], n_boot=2000)
-    by_seed = term.mean(axis=1) if isinstance(term, np.ndarray) and len(cells) > 1 else None
-    split = values.plan.nodes[cells[0][1]].spec["queries"]["split"]
+    seeds = by_seed(term, len(units))
+    answered = values.plan.nodes[cells[0][1]].spec["queries"]["split"]
+    split = [where] if where and where in answered else answered
     costs = [values.store.cost(digest) for _, digest, _ in cells]
     return {
         "arm": arm,
@@ -68,7 +69,8 @@ def _row(values: Values, arm: str, benchmark: str, measure: str, units: list[str
         "n": len(units),
         "clusters": estimate.n_clusters,
         "seeds": len(cells),
-        "seed_sd": float(by_seed.std(ddof=1)) if by_seed is not None else None,
+        "by_seed": seeds.tolist(),
+        "seed_sd": float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
         "against": None,
         "cost": NO_COST if arm.startswith(ORACLE) else per_unit_cost(costs),
     }

@@ -37,6 +37,7 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # of one width: what is 
 WIDTH = 380  # of a plot area; with its labels it fits a column and, scrolled, a phone
 FASTEST = 1e-4  # seconds: what costs less stands at the left edge of a logarithmic axis
 POINTS = 150  # of a curve, at most
+BENDS = 3  # points that a curve has at least; ends alone stand in the table
 
 CONFIG = {
     "aria": False,  # the picture has one text alternative
@@ -477,8 +478,9 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
     lines = list(_lines(found, card))
     if not lines:
         return None
-    names = list(dict.fromkeys(line["series"] for line in lines))
-    arms = list(dict.fromkeys(line["arm"] for line in lines))
+    drawn = [line for line in lines if len(line["points"]) >= BENDS] or lines
+    names = list(dict.fromkeys(line["series"] for line in drawn))
+    arms = list(dict.fromkeys(line["arm"] for line in drawn))
     color = alt.Color(
         "arm:N",
         title=None,
@@ -496,7 +498,7 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
     for name in names:
         rows = [
             {"arm": line["arm"], "line": f"{line['benchmark']} seed {line['seed']}", "step": s, "value": v}
-            for line in lines
+            for line in drawn
             if line["series"] == name
             for s, v in line["points"]
         ]
@@ -547,7 +549,7 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
     return Figure(
         "curves",
         "Training curves",
-        _ends(records),
+        _ends([r for r in records if r["series"] in names and r["arm"] in arms]),
         data.compiled(alt.concat(*charts, columns=2)),
         sheet,
         wide=len(names) > 1,

@@ -146,8 +146,8 @@ class Judged:
         """The measures of the tables' rows, by this cell's own seed and all units it answered: `<measure>`, or
         `<measure>/<row>` where the cell holds several rows.
 
-        What a table says of some units only is `<measure>/where.<tag>` or `<measure>/units_of.<row>`. With several
-        seeds that is a mean over cells, and stands in the tables of the verdicts' run alone.
+        What a table says of some units only is `<measure>/where.<tag>` or `<measure>/units_of.<row>`; beside it stands
+        the value over all units, but for a pooled measure whose material is not published.
         """
         for table in self.paper["tables"]:
             some = [f"{k}.{table[k]}" for k in ("where", "units_of") if table[k]]
@@ -155,24 +155,14 @@ class Judged:
                 if row["arm"] not in cell["rows"] or row["benchmark"] != cell["benchmark"]:
                     continue
                 name = [row["measure"], *([row["arm"].split(".")[1]] if len(cell["rows"]) > 1 else [])]
-                yield metric_name("/".join(name)), self._of_seed(row, cell["seed"]), 0
-                if some and row["seeds"] == 1 and row["value"] is not None:
-                    yield metric_name("/".join([*name, *some])), row["value"], 0
-
-    def _of_seed(self, row: Mapping[str, Any], seed: int) -> float:
-        """The value of an arm by one of its seeds, over all its units."""
-        from rankrepro.judge.measures import as_term
-        from rankrepro.judge.statistics import Pooled
-
-        values = self.units[row["arm"], row["benchmark"], row["measure"]]
-        same = [c for c in self.paper["cells"] if row["arm"] in c["rows"] and c["benchmark"] == row["benchmark"]]
-        index = sorted(c["seed"] for c in same).index(seed)  # as Card.seeds has them
-        term = as_term(row["measure"], list(values.values()))
-        if isinstance(term, Pooled):
-            import numpy as np
-
-            return float(term.value(index, np.ones((1, len(values))))[0])
-        return float(term[index].mean())
+                same = [
+                    c for c in self.paper["cells"] if row["arm"] in c["rows"] and c["benchmark"] == row["benchmark"]
+                ]
+                index = sorted(c["seed"] for c in same).index(cell["seed"])  # as Card.seeds has them
+                if row["by_seed"][index] is not None:
+                    yield metric_name("/".join([*name, *some])), row["by_seed"][index], 0
+                if some and (units := self.units.get((row["arm"], row["benchmark"], row["measure"]))):
+                    yield metric_name("/".join(name)), _over_all(row["measure"], units)[index], 0
 
     def _curves(self, cell: Mapping[str, Any]) -> Iterator[Metric]:
         which = (cell["name"], cell["benchmark"], cell["seed"])
@@ -220,6 +210,14 @@ class Judged:
             tags=tags | {VERDICT + c["id"]: c["verdict"] for c in claims},
             files={"results.json": self.file.read_text(), **tables},
         )
+
+
+def _over_all(measure: str, units: Mapping[str, Sequence[Any]]) -> Sequence[float]:
+    """The value of each seed over all units."""
+    from rankrepro.judge.measures import as_term
+    from rankrepro.judge.statistics import by_seed
+
+    return by_seed(as_term(measure, list(units.values())), len(units)).tolist()
 
 
 def table_csv(table: Mapping[str, Any]) -> str:

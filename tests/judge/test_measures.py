@@ -76,7 +76,7 @@ def test_facts_and_pooled_material():
     pool = measures.get("Perplexity").pool
     assert pool is not None and pool(list(blocks.values()))(np.ones(2)) == pytest.approx(np.exp(2))
     term = measures.as_term("Perplexity", [[m] for m in blocks.values()])
-    assert term.value(0, np.array([[2.0, 0.0]]))[0] == pytest.approx(np.exp(2))
+    assert term.values[0](np.array([[2.0, 0.0]]))[0] == pytest.approx(np.exp(2))
 
 
 def test_clusters_come_from_truth_and_default_to_the_unit():

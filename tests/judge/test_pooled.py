@@ -109,7 +109,7 @@ def test_perplexity_needs_every_token():
     truth = LmTruth({"a": 3, "b": 2}, {})
     term = measures.as_term("Perplexity", [[m] for m in measures.per_unit(
         "Perplexity", Likelihoods({"a": (3.0, 3), "b": (4.0, 2)}), truth).values()])  # fmt: skip
-    assert term.value(0, np.ones((1, 2)))[0] == pytest.approx(np.exp(7 / 5))
-    assert term.value(0, np.array([[2.0, 1]]))[0] == pytest.approx(np.exp(10 / 8))
+    assert term.values[0](np.ones((1, 2)))[0] == pytest.approx(np.exp(7 / 5))
+    assert term.values[0](np.array([[2.0, 1]]))[0] == pytest.approx(np.exp(10 / 8))
     with pytest.raises(OutputError, match="'a' has 3 tokens, the likelihood is of 2"):
         measures.per_unit("Perplexity", Likelihoods({"a": (3.0, 2)}), truth)

@@ -107,7 +107,7 @@ def test_a_checkpoint_judged_on_two_benchmarks_has_one_seed_effect():
 def test_pooled_terms_take_the_same_draws():
     rng = np.random.default_rng(4)
     values, clusters = rng.normal(size=(3, 60)), [str(c) for c in rng.integers(0, 12, 60)]
-    pooled = Pooled(3, lambda seed, counts: counts @ values[seed] / counts.sum(1))
+    pooled = Pooled([lambda counts, v=v: counts @ v / counts.sum(1) for v in values])
     plain = Sample(clusters, clusters, {"x": values})
     slow = bootstrap(Sample(clusters, clusters, {"x": pooled}), x, n_boot=200)
     fast = bootstrap(plain, x, n_boot=200)
