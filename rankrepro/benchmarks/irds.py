@@ -5,8 +5,9 @@ Queries and judgments are copied; the corpus, often millions of passages, stays 
 
 from __future__ import annotations
 
+import fcntl
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Corpus(ReferredCorpus):
         self._store: Any = None
 
     def __getitem__(self, doc_id: str) -> Document:
-        self._store = self._store or self._dataset.docs_store()
+        self._store = self._store or store(self._dataset)
         return _document(self._store.get(doc_id))
 
     def __iter__(self) -> Iterator[str]:
@@ -36,9 +37,21 @@ class Corpus(ReferredCorpus):
     def __len__(self) -> int:
         return self._dataset.docs_count()
 
+    def values(self) -> Documents:
+        return Documents(self)
+
     def stream(self) -> Iterator[Document]:
-        """All documents in the order of the collection, to index it without a look-up each."""
+        """All documents in the order of the collection, without a look-up each."""
         return map(_document, self._dataset.docs_iter())
+
+
+class Documents(ValuesView[Document]):
+    """The values of a corpus, read in one go: millions of look-ups would take hours."""
+
+    _mapping: Corpus
+
+    def __iter__(self) -> Iterator[Document]:
+        return self._mapping.stream()
 
 
 def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, Any]) -> tuple[Benchmark, Truth]:
@@ -72,6 +85,20 @@ def dataset(name: str) -> Any:
         return ir_datasets.load(name)
     except KeyError:
         raise UnknownName("ir_datasets id", name, map(str, ir_datasets.registry)) from None
+
+
+def store(data: Any) -> Any:
+    """The look-up store of a data set. One process at a time builds it: benchmarks may share their documents."""
+    import ir_datasets
+
+    home = ir_datasets.util.home_path()
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "rankrepro.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = data.docs_store()
+        if hasattr(found, "build"):
+            found.build()
+    return found
 
 
 def _document(doc: Any) -> Document:
