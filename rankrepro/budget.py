@@ -12,6 +12,7 @@ from typing import Any
 from rankrepro import artifacts, benchmarks
 from rankrepro.cards import Card
 from rankrepro.plan import Node, Plan, make_plan
+from rankrepro.resources import TRAINERS, on_gpu
 
 CORE = 75e9  # FLOP/s of one core in float32, as measured where the cards' seconds were
 GPU = 125e12  # FLOP/s assumed of one GPU in bfloat16: 40 % of an A100's 312
@@ -55,15 +56,11 @@ def _budget(key: str, plan: Plan, desk: Mapping[str, Node]) -> Budget:
     return Budget(key, kinds.count("cell"), kinds.count("stage"), gpu / 3600, core / 3600, download, disk)
 
 
-def on_gpu(node: Node) -> bool:
-    """Whether a node runs a model that the harness puts on the GPU."""
-    return bool(node.spec["models"])
-
-
 def gpu_seconds(node: Node, desk: Node | None) -> float:
     """Predicted seconds on one GPU."""
     sizes = [_parameters(m["id"]) for m in node.spec["models"].values()]
     larger = max((size / SMOLLM2 for size in sizes if size), default=0.0)
+    larger = larger or float(node.spec["fn"] in TRAINERS)
     return node.seconds * work(node, desk) * (larger * CORE / GPU if larger else 1 / SMALL)
 
 

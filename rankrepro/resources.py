@@ -1,14 +1,35 @@
-"""What a job asks of a scheduler: minutes, memory, GPUs. Estimates from the plan; a profile can set others."""
+"""What a job asks of a scheduler: its turn, minutes, memory, GPUs. Estimates from the plan; profiles can set others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from rankrepro import artifacts, benchmarks
-from rankrepro.plan import Job
+from rankrepro.plan import Job, Node
 
+TRAINERS = ("lost.search", "lost.train", "lost.speed")  # models from scratch, on a GPU where there is one
 LONGEST = 1440  # minutes: a usual limit of partitions; a job that reaches it goes on from its shards when tried again
+
+
+def turns(jobs: Mapping[str, Job]) -> dict[str, int]:
+    """Job id -> priority: predicted seconds of the job and of the longest chain of jobs that wait for it.
+
+    Long chains begin first, so that no core idles at the end beside a long job that came last. A job that wants the
+    whole machine waits until the others are done.
+    """
+    waiting: dict[str, list[str]] = {id: [] for id in jobs}
+    for job in jobs.values():
+        for need in job.needs:
+            if need in waiting:
+                waiting[need].append(job.id)
+
+    @cache
+    def chain(id: str) -> float:
+        return jobs[id].seconds + max(map(chain, waiting[id]), default=0.0)
+
+    return {id: 1 + int(chain(id)) if job.threads else 0 for id, job in jobs.items()}
 
 
 def minutes(job: Job, attempt: int = 1) -> int:
@@ -25,5 +46,10 @@ def memory_mb(job: Job, attempt: int = 1) -> int:
 
 
 def gpus(job: Job, scale: Mapping[str, Any]) -> int:
-    """1 for a job that loads a model, at a scale that is meant for GPUs."""
-    return int(bool(job.models) and scale.get("gpu", False))
+    """1 for a job that a GPU makes faster, at a scale that is meant for GPUs."""
+    return int(any(map(on_gpu, job.nodes)) and scale.get("gpu", False))
+
+
+def on_gpu(node: Node) -> bool:
+    """Whether a node loads a model, or trains one of its own that it puts on a GPU."""
+    return bool(node.spec["models"]) or node.spec["fn"] in TRAINERS

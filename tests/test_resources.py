@@ -26,7 +26,20 @@ def test_memory_grows_with_weights_corpus_and_attempt() -> None:
 
 
 def test_gpus_are_asked_for_models_and_only_at_a_scale_that_is_meant_for_them() -> None:
-    plan = make_plan(load_cards(), "paper", "baselines")
-    asked = {bool(j.models): resources.gpus(j, plan.scale) for j in plan.jobs.values()}
-    assert asked == {True: 1, False: 0}
-    assert resources.gpus(job(models=("smollm2-135m-instruct",)), load_scale("desk")) == 0
+    plan = make_plan(load_cards(), "paper", "baselines,lost")
+    for j in plan.jobs.values():
+        names = {n.spec["fn"] for n in j.nodes}
+        assert resources.gpus(j, plan.scale) == (
+            bool(j.models) or bool(names & {"lost.train", "lost.search", "lost.speed"})
+        )
+        assert resources.gpus(j, load_scale("desk")) == 0
+
+
+def test_the_longest_chain_of_jobs_begins_first_and_the_whole_machine_waits() -> None:
+    def waits(id: str, seconds: float, *needs: str, threads: int = 1) -> tuple[str, Job]:
+        return id, Job(id, [], list(needs), [], [], threads, seconds)
+
+    jobs = dict(
+        [waits("a", 5), waits("b", 9, "a"), waits("c", 12), waits("d", 1, "a", "c", threads=0), waits("e", 2, "b")]
+    )
+    assert resources.turns(jobs) == {"a": 17, "b": 12, "c": 14, "d": 0, "e": 3}

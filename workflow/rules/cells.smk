@@ -10,7 +10,7 @@ rule job:
         f"{RESULTS}/jobs/{{job}}.done",
     log:
         f"{RESULTS}/logs/jobs/{{job}}.log",
-    priority: lambda w: 0 if PLAN.jobs[w.job].threads == 0 else 1
+    priority: lambda w: TURNS[w.job]
     conda:
         ENVIRONMENT
     threads: lambda w: threads_of(PLAN.jobs[w.job])

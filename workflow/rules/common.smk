@@ -41,6 +41,7 @@ ARTIFACTS = sorted(
     {m for job in PLAN.jobs.values() for m in job.models}
     | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
 )
+TURNS = resources.turns(PLAN.jobs)
 JUDGED = ["results", "units", "examples"]
 STATUS = status.Status(Path(RESULTS), PLAN)
 
