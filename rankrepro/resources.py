@@ -52,4 +52,5 @@ def gpus(job: Job, scale: Mapping[str, Any]) -> int:
 
 def on_gpu(node: Node) -> bool:
     """Whether a node loads a model, or trains one of its own that it puts on a GPU."""
-    return bool(node.spec["models"]) or node.spec["fn"] in TRAINERS
+    sides = [node.spec[side] for side in ("a", "b")] if node.spec["kind"] == "timing" else [node.spec]
+    return bool(node.spec["models"]) or any(side["fn"] in TRAINERS for side in sides)

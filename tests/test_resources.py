@@ -43,3 +43,10 @@ def test_the_longest_chain_of_jobs_begins_first_and_the_whole_machine_waits() ->
         [waits("a", 5), waits("b", 9, "a"), waits("c", 12), waits("d", 1, "a", "c", threads=0), waits("e", 2, "b")]
     )
     assert resources.turns(jobs) == {"a": 17, "b": 12, "c": 14, "d": 0, "e": 3}
+
+
+def test_a_timing_is_work_for_a_gpu_if_its_arms_are() -> None:
+    plan = make_plan(load_cards(), "desk", "lost,first,superglobal")
+    timings = {n.name: resources.on_gpu(n) for n in plan.nodes.values() if n.spec["kind"] == "timing"}
+    assert timings["lost.lost_over_full"] and timings["first.one_token_over_forced"]
+    assert not timings["superglobal.rerank_over_local"]  # of vectors that are there already
