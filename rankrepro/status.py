@@ -106,9 +106,10 @@ class Status:
         for file in sorted(self.folder.glob("progress/*.json")):
             try:
                 row = json.loads(file.read_text())
-            except (OSError, ValueError):
+                fresh = time.time() - row["at"] < STALE
+            except (OSError, ValueError, TypeError, KeyError):
                 continue
-            if time.time() - row["at"] < STALE:
+            if fresh:
                 yield row | {"job": file.stem}
 
     def _seconds_left(self) -> float:

@@ -55,7 +55,7 @@ def _jobs(folder: Path) -> Iterator[dict[str, Any]]:
             mark, job = json.loads(marker.read_text()), json.loads(marker.with_suffix(".json").read_text())
         except (OSError, ValueError):  # a job of another plan, or one that runs anew just now
             continue
-        if mark.get("spans"):
+        if isinstance(mark, dict) and isinstance(job, dict) and mark.get("spans"):
             first, rest = job["nodes"][0], len(job["nodes"]) - 1
             title = f"{first['name']} on {first['spec']['benchmark']['id']}" + (f" and {rest} more" if rest else "")
             found.append(

@@ -55,6 +55,14 @@ def test_results_that_do_not_tell_make_no_page(tmp_path: Path) -> None:
     assert jobs.gather(tmp_path) is None
 
 
+@pytest.mark.parametrize("torn", ["", '{"started": 17', "null", "[]"])
+def test_torn_markers_cost_no_report(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "a.done").write_text(torn)
+    (tmp_path / "jobs" / "a.json").write_text(torn)
+    assert jobs.gather(tmp_path) is None
+
+
 def test_the_page_the_front_page_and_the_exports_agree(site: Path) -> None:
     run = json.loads((site / "jobs" / "jobs.json").read_text())
     said = jobs.sentence(run)
