@@ -276,16 +276,17 @@ def rerank(cell: Cell) -> dict[str, Output]:
     """Listwise re-ranking over sliding windows, tail to head, by trained top layers.
 
     ranking    decoding `single`: one reading of a window, by the logits of the first identifier; `natural` and
-               `length`: a generated permutation, parsed and repaired (see Listwise.free)
+               `length`: a generated permutation, parsed and repaired (see Listwise.free); `prompt`: the prompts are
+               read and nothing is decided, which is what prefill costs
     tau        query -> Kendall's tau of the order to MiniLM's order of the same candidates
-    malformed  query -> share of windows whose answer was no permutation (0 for single)
+    malformed  query -> share of windows whose answer was no permutation (0 for single and prompt)
     agreement  with the teacher on held-out training windows
 
     inputs: weights, minilm (a ranking of the same candidates). params: top, passage_tokens, window, step, batch,
     decoding.
     """
     p = cell.params
-    check(cell, decoding=("single", "natural", "length"))
+    check(cell, decoding=("single", "natural", "length", "prompt"))
     if not 0 < p.step <= p.window <= len(LETTERS):
         raise ConfigError(f"{cell.name}: window {p.window}, step {p.step}: need 0 < step <= window <= {len(LETTERS)}")
     weights = cell.inputs["weights"]
@@ -319,6 +320,8 @@ def _slide(cell: Cell, prompts: Listwise, queries: list[str]) -> dict[str, dict[
 
 def _permutations(cell: Cell, prompts: Listwise, asked: Sequence[Window]) -> list[list[int]]:
     context, last = prompts.read(asked)
+    if cell.params.decoding == "prompt":
+        return [list(range(len(window.documents))) for window in asked]
     if cell.params.decoding != "single":
         return prompts.free(context, last, asked, cell.params.decoding)
     hidden = context.read([prompts.open] * len(asked))[:, -1]
