@@ -162,10 +162,15 @@ def objective(
 
 
 class Windows:
-    """Windows as states of the frozen layers, and the top layers that read them. teacher: own or permuted."""
+    """Windows as states of the frozen layers, and the top layers that read them. teacher: own or permuted.
+
+    params: precision (float32, bfloat16) in which the top layers compute; weights and logits are float32 in both.
+    """
 
     def __init__(self, cell: Cell, top: Top, teacher: str) -> None:
+        check(cell, precision=("float32", "bfloat16"))
         self.top, self.states, self.data = top, cell.inputs["lower"], cell.inputs["windows"]
+        self.half = torch.autocast(torch.device(top.device).type, torch.bfloat16, cell.params.precision == "bfloat16")
         self.answers = self.states[teacher]
         self.tokens = self.states[f"{teacher}_tokens"]
         self.ranks = self.data["ranks" if teacher == "own" else "permuted"]
@@ -180,7 +185,8 @@ class Windows:
         """
         lengths = self.states["lengths"][rows]
         found = joined(self.states["prompts"][rows], lengths, self.answers[rows])
-        hidden = self.top(found, lengths[:, None] - 1 + np.arange(self.tokens.shape[1]))
+        with self.half:
+            hidden = self.top(found, lengths[:, None] - 1 + np.arange(self.tokens.shape[1]))
         return hidden, self.top.logits(hidden[:, self.opened], self.letters)
 
     @torch.no_grad()
@@ -191,7 +197,8 @@ class Windows:
             part = rows[start : start + batch]
             lengths = self.states["lengths"][part]
             x = joined(self.states["prompts"][part], lengths, self.answers[part, : self.opened])
-            hidden = self.top(x, lengths[:, None] + self.opened - 1)
+            with self.half:
+                hidden = self.top(x, lengths[:, None] + self.opened - 1)
             found.append(self.top.logits(hidden[:, 0], self.letters).cpu().numpy())
         return np.concatenate(found)
 
@@ -249,7 +256,7 @@ def train(cell: Cell) -> dict[str, np.ndarray]:
     """Stage: the top layers after training, by name; `agreement` and `RR` on held-out windows; the `rate`.
 
     inputs: windows, lower, search. params: top, objective (lm, joint, rank), loss (weighted_ranknet, ranknet, listnet),
-    weight (lambda), teacher (own, permuted), batch and those of Recipe.
+    weight (lambda), teacher (own, permuted), batch, those of Windows and of Recipe.
     """
     rate = float(cell.inputs["search"]["best"][0])
     data, _ = _trained(cell, "training", _recipe(cell, rate=rate))
@@ -257,7 +264,7 @@ def train(cell: Cell) -> dict[str, np.ndarray]:
 
 
 def start(cell: Cell) -> dict[str, np.ndarray]:
-    """Stage: the top layers before training, with the same values. inputs: windows, lower. params: top."""
+    """Stage: the top layers before training, with the same values. inputs: windows, lower. params: top, precision."""
     return _weights(Windows(cell, Top(cell.models["llm"], cell.params.top), "own")) | {"rate": np.array([0.0])}
 
 
@@ -276,16 +283,17 @@ def rerank(cell: Cell) -> dict[str, Output]:
     """Listwise re-ranking over sliding windows, tail to head, by trained top layers.
 
     ranking    decoding `single`: one reading of a window, by the logits of the first identifier; `natural` and
-               `length`: a generated permutation, parsed and repaired (see Listwise.free)
+               `length`: a generated permutation, parsed and repaired (see Listwise.free); `prompt`: the prompts are
+               read and nothing is decided, which is what prefill costs
     tau        query -> Kendall's tau of the order to MiniLM's order of the same candidates
-    malformed  query -> share of windows whose answer was no permutation (0 for single)
+    malformed  query -> share of windows whose answer was no permutation (0 for single and prompt)
     agreement  with the teacher on held-out training windows
 
     inputs: weights, minilm (a ranking of the same candidates). params: top, passage_tokens, window, step, batch,
     decoding.
     """
     p = cell.params
-    check(cell, decoding=("single", "natural", "length"))
+    check(cell, decoding=("single", "natural", "length", "prompt"))
     if not 0 < p.step <= p.window <= len(LETTERS):
         raise ConfigError(f"{cell.name}: window {p.window}, step {p.step}: need 0 < step <= window <= {len(LETTERS)}")
     weights = cell.inputs["weights"]
@@ -319,6 +327,8 @@ def _slide(cell: Cell, prompts: Listwise, queries: list[str]) -> dict[str, dict[
 
 def _permutations(cell: Cell, prompts: Listwise, asked: Sequence[Window]) -> list[list[int]]:
     context, last = prompts.read(asked)
+    if cell.params.decoding == "prompt":
+        return [list(range(len(window.documents))) for window in asked]
     if cell.params.decoding != "single":
         return prompts.free(context, last, asked, cell.params.decoding)
     hidden = context.read([prompts.open] * len(asked))[:, -1]

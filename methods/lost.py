@@ -191,15 +191,15 @@ class Block(nn.Module):
 
 def rotate(x: Tensor) -> Tensor:
     """Rotary position embedding of x [..., length, width], base 10,000, halves paired as in LLaMA."""
-    cos, sin = _angles(x.shape[-2], x.shape[-1])
+    cos, sin = _angles(x.shape[-2], x.shape[-1], x.device)
     a, b = x.chunk(2, -1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
 @cache
-def _angles(length: int, width: int) -> tuple[Tensor, Tensor]:
-    speed = 10_000.0 ** (-torch.arange(0, width, 2) / width)
-    angle = torch.arange(length)[:, None] * speed
+def _angles(length: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    speed = 10_000.0 ** (-torch.arange(0, width, 2, device=device) / width)
+    angle = torch.arange(length, device=device)[:, None] * speed
     return angle.cos(), angle.sin()
 
 
@@ -219,14 +219,20 @@ def batch(stream: np.ndarray, i: int, size: int, context: int, seed: int) -> tup
     return rows[:, :-1], rows[:, 1:]
 
 
-def loss_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log-likelihood a token, in nats."""
-    return F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+def device() -> str:
+    """Where models are trained and tested: they are drawn on the processor, so that a seed gives the same weights."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def loss_of(model: Llama, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean negative log-likelihood a token, in nats; inputs may lie on another device than the model."""
+    at = model.embedding.device
+    return F.cross_entropy(model(inputs.to(at)).flatten(0, 1), targets.to(at).flatten())
 
 
 @torch.no_grad()
 def likelihoods(
-    model: nn.Module, articles: Mapping[str, np.ndarray], end: int, context: int, size: int = 32
+    model: Llama, articles: Mapping[str, np.ndarray], end: int, context: int, size: int = 32
 ) -> dict[str, tuple[float, int]]:
     """Article -> (negative log-likelihood in nats, tokens). Every token is predicted once, in windows of `context`
     that begin with the token before their first (the end token for an article's first)."""
@@ -240,6 +246,7 @@ def likelihoods(
         some = rows[s : s + size]
         longest = max(len(tokens) for _, tokens in some)
         ids = torch.tensor(np.stack([np.pad(t, (0, longest - len(t)), constant_values=-100) for _, t in some]))
+        ids = ids.to(model.embedding.device)
         z, targets = model(ids[:, :-1].clamp_min(0)), ids[:, 1:]
         nll = F.cross_entropy(z.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=-100)
         nll = nll.view(targets.shape).sum(1)
@@ -255,7 +262,7 @@ def _mean(found: Mapping[str, tuple[float, int]]) -> float:
 def _trained(cell: Cell, part: str, recipe: Recipe, label: str = "") -> tuple[Llama, Any]:
     benchmark: Any = cell.benchmark
     p = cell.params
-    model = Llama(benchmark.vocabulary, p, form_of(cell), cell.seed)
+    model = Llama(benchmark.vocabulary, p, form_of(cell), cell.seed).to(device())
     held = dict(list(benchmark.validation.items())[: p.validation])
 
     def step(i: int) -> tuple[Tensor, int]:
@@ -363,5 +370,5 @@ def speed(cell: Cell) -> Facts:
 @cache
 def _ready(vocabulary: int, sizes: tuple[int, ...], form: Form) -> tuple[Llama, torch.optim.Optimizer]:
     d, ffn, layers, heads = sizes
-    model = Llama(vocabulary, SimpleNamespace(d=d, ffn=ffn, layers=layers, heads=heads), form, 0)
+    model = Llama(vocabulary, SimpleNamespace(d=d, ffn=ffn, layers=layers, heads=heads), form, 0).to(device())
     return model, torch.optim.AdamW(model.parameters(), 1e-4, fused=True)

@@ -118,7 +118,8 @@ def small() -> Benchmark:
 def cell(benchmark: Benchmark, models: dict[str, Any], inputs: Any = None, **params: Any) -> Cell:
     given = {"top": 2, "window": 4, "step": 2, "passage_tokens": 10, "query_tokens": 16, "windows": 6,
              "held_windows": 2, "batch": 2, "tokens": 1500, "every": 3, "rates": [1e-4, 1e-3], "search_share": 0.5,
-             "objective": "joint", "loss": "weighted_ranknet", "weight": 10.0, "teacher": "own"} | params  # fmt: skip
+             "objective": "joint", "loss": "weighted_ranknet", "weight": 10.0, "teacher": "own",
+             "precision": "float32"} | params  # fmt: skip
     return Cell("test", benchmark, {}, {}, SimpleNamespace(**given), models=models, inputs=inputs or {})
 
 
@@ -203,6 +204,20 @@ def test_training_reads_the_scores_that_decoding_reads(lm: Any, small: Benchmark
         context, _ = prompts.read([Window("q", queries[w["queries"][i]].text, documents)])
         z = llm.logits(lm, context.read([prompts.open])[:, -1], data.letters)[0]
         assert (data.read(np.array([i]))[1][0] - z).abs().max() < 0.01 * z.abs().max()
+
+
+@torch.inference_mode()
+def test_half_precision_reads_nearly_the_same_and_leaves_weights_alone(lm: Any, small: Benchmark, prepared: Any) -> None:
+    whole, half = (
+        Windows(cell(small, {"llm": lm}, prepared, precision=precision), Top(lm, 2), "own")
+        for precision in ("float32", "bfloat16")
+    )
+    hidden, s = half.read(np.arange(6))
+    exact = whole.read(np.arange(6))[1]
+    assert hidden.dtype == s.dtype == torch.float32
+    assert 0 < (s - exact).abs().max() < 0.02 * exact.abs().max()
+    assert {p.dtype for p in half.top.parameters()} == {torch.float32}
+    assert np.corrcoef(half.scores(np.arange(6)).flat, whole.scores(np.arange(6)).flat)[0, 1] > 0.99
 
 
 def test_every_letter_is_one_token_of_an_answer(lm: Any) -> None:
@@ -291,12 +306,15 @@ def test_untrained_layers_are_the_zero_shot_row(make_cell: MakeCell, lm: Any) ->
 def test_written_permutations_cost_tokens_and_one_token_does_not(make_cell: MakeCell, lm: Any) -> None:
     inputs = {"weights": Top(lm, 1).arrays() | {"agreement": np.array([0.5])}}
     generated = {}
-    for decoding in ("single", "natural", "length"):
+    read, orders = {}, {}
+    for decoding in ("single", "natural", "length", "prompt"):
         c = make_cell({"q1": "board games"}, models={"llm": lm}, decoding=decoding, inputs=inputs, **LISTWISE)
         inputs["minilm"] = {"q1": dict.fromkeys(c.candidates["q1"], 0.0)}
-        first.rerank(c)["ranking"].checked(c)
+        orders[decoding] = list(first.rerank(c)["ranking"].checked(c).values["q1"])
         generated[decoding] = c.meter.units["q1"]["generated_tokens"]
-    assert generated["single"] == 0 and generated["natural"] > 0
+        read[decoding] = c.meter.units["q1"]["input_tokens"]
+    assert generated["single"] == generated["prompt"] == 0 and generated["natural"] > 0
+    assert orders["prompt"] == c.candidates["q1"] and read["prompt"] == read["single"] - 3  # "[" of three windows
     between = len(Listwise(lm, c.meter, 12).between)
     assert generated["length"] == sum(1 + n + (n - 1) * between + 1 for n in (4, 4, 3))
 
