@@ -24,6 +24,10 @@ MISTRAL = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %} [INST] {{ message['content'] }}"
     " [/INST]{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
+ZEPHYR = (
+    "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 # how Llama 3 cuts text before it looks for byte pairs: a mark goes with the letters behind it, three digits at most
 LLAMA_CUT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -68,11 +72,11 @@ def _llama(folder: Path) -> None:
     _save(LlamaForCausalLM, config, tokenizer, folder)
 
 
-def _mistral(folder: Path) -> None:
+def _mistral(folder: Path, template: str = MISTRAL) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
     special = ["<s>", "</s>"]
-    tokenizer = _byte_pairs(special, LLAMA_CUT, bos_token="<s>", eos_token="</s>", chat_template=MISTRAL)
+    tokenizer = _byte_pairs(special, LLAMA_CUT, bos_token="<s>", eos_token="</s>", chat_template=template)
     bos, end = tokenizer.convert_tokens_to_ids(special)
     config = MistralConfig(
         **SIZE, vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=32768, sliding_window=None,
@@ -98,7 +102,11 @@ def _bert(folder: Path) -> None:
     _save(BertModel, BertConfig(**SIZE, vocab_size=len(tokenizer), max_position_embeddings=512), tokenizer, folder)
 
 
-FAMILIES = {"llama": _llama, "mistral": _mistral, "bert": _bert}
+def _zephyr(folder: Path) -> None:
+    _mistral(folder, ZEPHYR)
+
+
+FAMILIES = {"llama": _llama, "mistral": _mistral, "zephyr": _zephyr, "bert": _bert}
 
 
 # --- tokenizers ------------------------------------------------------------------------------------------------------
