@@ -207,7 +207,9 @@ def test_training_reads_the_scores_that_decoding_reads(lm: Any, small: Benchmark
 
 
 @torch.inference_mode()
-def test_half_precision_reads_nearly_the_same_and_leaves_weights_alone(lm: Any, small: Benchmark, prepared: Any) -> None:
+def test_half_precision_reads_nearly_the_same_and_leaves_weights_alone(
+    lm: Any, small: Benchmark, prepared: Any
+) -> None:
     whole, half = (
         Windows(cell(small, {"llm": lm}, prepared, precision=precision), Top(lm, 2), "own")
         for precision in ("float32", "bfloat16")
