@@ -37,8 +37,9 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     device: str
-    dtype: str
+    dtype: str  # of the weights
     id: str
+    products: str  # the dtype in which matrices are multiplied
 
 
 def digest(artifact: Artifact) -> str:
@@ -140,13 +141,15 @@ def imports(artifact: Artifact) -> None:
             from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
 
-def load(spec: ModelSpec, threads: int, dtype: str = "float32") -> LoadedModel:
+def load(spec: ModelSpec, threads: int, dtype: str = "float32", mixed: bool = False) -> LoadedModel:
     """Load model and tokenizer from `spec.folder`, on the GPU if there is one, with attention by SDPA.
 
     A vision model has no tokenizer.
 
-    `threads` becomes torch's thread count of the whole process. Raises UnknownName for a dtype outside DTYPES,
-    ArtifactError if weights are missing or unreadable.
+    `threads` becomes torch's thread count of the whole process. `mixed`: a whole pass of the model multiplies in
+    bfloat16 where the device does so natively, weights and sums stay in `dtype`; elsewhere it would be slower than
+    float32, and nothing changes. Raises UnknownName for a dtype outside DTYPES, ArtifactError if weights are missing or
+    unreadable.
     """
     if dtype not in DTYPES:
         raise UnknownName("dtype", dtype, DTYPES)
@@ -176,7 +179,22 @@ def load(spec: ModelSpec, threads: int, dtype: str = "float32") -> LoadedModel:
     # transformers would fill them with random numbers; an encoder's pooler is not used
     if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler.")):
         raise ArtifactError(f"{spec.id}: {spec.folder} lacks the weights {', '.join(missing[:3])}")
-    return LoadedModel(model.to(device).eval(), tokenizer, device, dtype, spec.id)
+    model = model.to(device).eval()
+    products = dtype
+    if mixed and multiplies_bfloat16(device):
+        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+        products = "bfloat16"
+    return LoadedModel(model, tokenizer, device, dtype, spec.id, products)
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for products of bfloat16; a CPU without them is slower at it than float32."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _load_vision(spec: ModelSpec, threads: int, dtype: str) -> LoadedModel:
@@ -194,7 +212,7 @@ def _load_vision(spec: ModelSpec, threads: int, dtype: str) -> LoadedModel:
             f"{spec.id}: cannot be loaded: {error!r}\n  delete {spec.folder} and run again, it will be made anew"
         ) from error
     model = model.to(device, getattr(torch, dtype)).eval().requires_grad_(False)
-    return LoadedModel(model, None, device, dtype, spec.id)
+    return LoadedModel(model, None, device, dtype, spec.id, dtype)
 
 
 def _entry(artifact: Artifact) -> Any:

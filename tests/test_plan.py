@@ -200,3 +200,12 @@ def test_short_jobs_join_others_and_no_two_wait_for_each_other(scale: str, short
     assert len(short) <= 1, [(j.title, j.seconds) for j in short]
     longest = max(j.seconds for j in apart.jobs.values())
     assert max(j.seconds for j in together.jobs.values()) <= max(longest, 2 * shortest, together.scale["job_seconds"])
+
+
+def test_encoders_multiply_in_bfloat16_at_the_scales_that_say_so() -> None:
+    def mixed(scale: str) -> set[tuple[str, bool]]:
+        nodes = make_plan(load_cards(), scale, ["baselines"]).nodes.values()
+        return {(m["id"], m.get("mixed", False)) for n in nodes for m in n.spec["models"].values()}
+
+    assert mixed("quick") == {("all-minilm-l6-v2", True), ("smollm2-135m-instruct", False)}
+    assert mixed("desk") == {("all-minilm-l6-v2", False), ("smollm2-135m-instruct", False)}

@@ -117,7 +117,10 @@ def no_op(folder: Path) -> dict[str, float]:
 
 
 def encoding(folder: Path, documents: int, rounds: int) -> dict[str, Any]:
-    """Documents a second with our encoder and with sentence-transformers, in turns; how far embeddings lie apart."""
+    """Documents a second with our encoder and with sentence-transformers, in turns; how far embeddings lie apart.
+
+    `plain` is ours without products in bfloat16.
+    """
     import numpy as np
     import torch
 
@@ -129,26 +132,30 @@ def encoding(folder: Path, documents: int, rounds: int) -> dict[str, Any]:
     texts = [found.corpus[d].content for d in sample("performance", list(found.corpus), documents)]
     spec = models.spec(artifacts.load_catalogue()["all-minilm-l6-v2"])
     threads = os.cpu_count() or 1
-    ours = models.load(spec, threads)
+    ours, plain = models.load(spec, threads, mixed=True), models.load(spec, threads)  # as scale quick and desk do
     with rival() as (package, version):
         theirs = package.SentenceTransformer(str(spec.folder), device=ours.device, local_files_only=True)
         theirs.max_seq_length = LIMIT  # the model's own; an artifact without modules.json does not say so
         torch.set_num_threads(threads)
         sides: dict[str, Callable[[], Any]] = {
             "ours": lambda: encode(ours, texts, LIMIT, 32),
+            "plain": lambda: encode(plain, texts, LIMIT, 32),
             "theirs": lambda: theirs.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False),
         }
         vectors = {name: np.asarray(run()) for name, run in sides.items()}  # these warm up, too
         times = in_turns(sides, rounds)
     ratios = [b / a for a, b in zip(times["ours"], times["theirs"], strict=True)]
+    plain_ratios = [b / a for a, b in zip(times["plain"], times["theirs"], strict=True)]
     return {
         "documents": len(texts),
         "rounds": rounds,
         "version": version,
         "limit": LIMIT,
+        "products": ours.products,
         "rate": {name: len(texts) / median(t) for name, t in times.items()},
         "ratio": median(ratios),
         "ratios": sorted(ratios),
+        "plain_ratio": median(plain_ratios),
         "cosine": float((vectors["ours"] * vectors["theirs"]).sum(1).min()),
     }
 

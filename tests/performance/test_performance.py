@@ -32,7 +32,8 @@ def measured(busy: float, ratio: float) -> dict:
         "dry": {"seconds": 3.0, "cpu": 2.0, "bytes": 2e8, "papers": 8, "cards": 40, "nodes": 1234, "jobs": 99},
         "noop": {"seconds": 2.5, "cpu": 2.0, "bytes": 2e8},
         "encoding": {
-            "documents": 320, "rounds": 3, "version": "6.2.0", "limit": 256, "rate": {"ours": 30.0, "theirs": 20.0},
+            "documents": 320, "rounds": 3, "version": "6.2.0", "limit": 256, "products": "bfloat16",
+            "rate": {"ours": 30.0, "plain": 21.0, "theirs": 20.0}, "plain_ratio": 1.05,
             "ratio": ratio, "ratios": [1.4, ratio, 1.7], "cosine": 0.99999,
         },
         "prefixes": [{"arm": "icr.icr", "queries": 4, "full": 3000, "read": 1100, "saved": 19 / 30}],
