@@ -50,8 +50,8 @@ def budgets(cards: Mapping[str, Card]) -> list[Budget]:
 def _budget(key: str, plan: Plan, desk: Mapping[str, Node]) -> Budget:
     nodes = [plan.nodes[d] for d in plan.paper_nodes[key]]
     kinds = [n.spec["kind"] for n in nodes]
-    gpu = sum(gpu_seconds(n, desk.get(n.name)) for n in nodes if on_gpu(n))
-    core = sum(n.seconds * work(n, desk.get(n.name)) for n in nodes if not on_gpu(n))
+    gpu = sum(gpu_seconds(n, desk.get(n.name)) for n in nodes if on_gpu(n.spec))
+    core = sum(n.seconds * work(n, desk.get(n.name)) for n in nodes if not on_gpu(n.spec))
     download, disk = _bytes({m["id"] for n in nodes for m in n.spec["models"].values()}, {n.benchmark for n in nodes})
     return Budget(key, kinds.count("cell"), kinds.count("stage"), gpu / 3600, core / 3600, download, disk)
 

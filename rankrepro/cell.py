@@ -10,7 +10,6 @@ import json
 import math
 import os
 import resource
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, ClassVar
 
 from rankrepro.benchmarks.base import Benchmark, Document
 from rankrepro.errors import OutputError
+from rankrepro.passes import out_of_memory
 
 DECIMALS = 5  # scores are rounded before ranking so that float noise does not reorder
 
@@ -238,7 +238,7 @@ class _Fitting:
                 start += len(some)
                 logged.merge(self.cell.history.series)
             except Exception as error:
-                if len(some) == 1 or not _out_of_memory(error):
+                if len(some) == 1 or not out_of_memory(error):
                     raise
                 for u in some:  # what the failed attempt counted
                     self.cell.meter.units[u] = defaultdict(float, metered[u])
@@ -247,17 +247,6 @@ class _Fitting:
             finally:
                 self.cell.history = logged
         return found
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether a GPU ran out of memory; what is cached of it is given back."""
-    torch = sys.modules.get("torch")  # not imported here: cells that do without stay light
-    if torch is None or not isinstance(error, torch.OutOfMemoryError):
-        return False
-    error.__traceback__ = None  # its frames hold the tensors of the attempt
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return True
 
 
 # --- the cell --------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,18 @@ _held: list[int] = []  # file descriptors kept open for the life of the process
 def hold(folder: Path) -> None:
     """Take the lock of `folder` for this process, or raise a LockedError that names the holder."""
     _held.append(_take(folder, 0.0))
+
+
+def hold_one(folders: Sequence[Path]) -> Path:
+    """Take the first lock of `folders` that is free for this process, waiting until one is; returns its folder."""
+    while True:
+        for folder in folders:
+            try:
+                hold(folder)
+                return folder
+            except LockedError:
+                continue
+        time.sleep(0.5)
 
 
 @contextmanager

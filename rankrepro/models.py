@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankrepro import passes
 from rankrepro.artifacts import Artifact, cache_dir, fetch, install
 from rankrepro.errors import ArtifactError, ConfigError, UnknownName
 
@@ -181,20 +182,11 @@ def load(spec: ModelSpec, threads: int, dtype: str = "float32", mixed: bool = Fa
         raise ArtifactError(f"{spec.id}: {spec.folder} lacks the weights {', '.join(missing[:3])}")
     model = model.to(device).eval()
     products = dtype
-    if mixed and multiplies_bfloat16(device):
-        model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
-        products = "bfloat16"
+    if mixed and passes.multiplies_bfloat16(device):
+        model.forward, products = passes.mixed(model.forward, device), "bfloat16"
+    if spec.kind == "encoder":  # language models share caches between passes: `cell.map` halves batches of units
+        model.forward = passes.in_halves(model.forward, spec.id)
     return LoadedModel(model, tokenizer, device, dtype, spec.id, products)
-
-
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for products of bfloat16; a CPU without them is slower at it than float32."""
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _load_vision(spec: ModelSpec, threads: int, dtype: str) -> LoadedModel:
@@ -212,6 +204,7 @@ def _load_vision(spec: ModelSpec, threads: int, dtype: str) -> LoadedModel:
             f"{spec.id}: cannot be loaded: {error!r}\n  delete {spec.folder} and run again, it will be made anew"
         ) from error
     model = model.to(device, getattr(torch, dtype)).eval().requires_grad_(False)
+    model.forward = passes.in_halves(model.forward, spec.id)  # type: ignore[method-assign]
     return LoadedModel(model, None, device, dtype, spec.id, dtype)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks
-from rankrepro.plan import Job, Node
+from rankrepro import artifacts, benchmarks, lock
+from rankrepro.plan import Job
 
 TRAINERS = ("lost.search", "lost.train", "lost.speed")  # models from scratch, on a GPU where there is one
 LONGEST = 1440  # minutes: a usual limit of partitions; a job that reaches it goes on from its shards when tried again
@@ -47,10 +49,27 @@ def memory_mb(job: Job, attempt: int = 1) -> int:
 
 def gpus(job: Job, scale: Mapping[str, Any]) -> int:
     """1 for a job that a GPU makes faster, at a scale that is meant for GPUs."""
-    return int(any(map(on_gpu, job.nodes)) and scale.get("gpu", False))
+    return int(any(on_gpu(n.spec) for n in job.nodes) and scale.get("gpu", False))
 
 
-def on_gpu(node: Node) -> bool:
+def on_gpu(spec: Mapping[str, Any]) -> bool:
     """Whether a node loads a model, or trains one of its own that it puts on a GPU."""
-    sides = [node.spec[side] for side in ("a", "b")] if node.spec["kind"] == "timing" else [node.spec]
-    return bool(node.spec["models"]) or any(side["fn"] in TRAINERS for side in sides)
+    sides = [spec[side] for side in ("a", "b")] if spec["kind"] == "timing" else [spec]
+    return bool(spec["models"]) or any(side["fn"] in TRAINERS for side in sides)
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name]
+    return [str(i) for i in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
+
+
+def take_gpu(folder: Path) -> None:
+    """Where there are several GPUs: this process uses one that no other job of `folder` has, and waits until one is.
+
+    Before CUDA is initialised. Where a scheduler gave the process one GPU, or there is none, nothing happens.
+    """
+    found = visible_gpus()
+    if len(found) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = lock.hold_one([folder / "gpus" / name for name in found]).name

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, lock, models, rehearsal
+from rankrepro import artifacts, benchmarks, lock, models, rehearsal, resources
 from rankrepro.benchmarks.base import Benchmark
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, Meter, Output
@@ -35,6 +35,8 @@ def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
     job = json.loads(file.read_text())
     threads = job["threads"] or cores
     _limit_threads(threads)
+    if any(resources.on_gpu(n["spec"]) for n in job["nodes"]):
+        resources.take_gpu(file.parent.parent)
     runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir())
     started = time.time()
     with room(runner.folder):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rankrepro import models
+from rankrepro import models, passes
 from rankrepro.artifacts import ModelEntry, fetch, load_catalogue
 from rankrepro.errors import ArtifactError, ConfigError, UnknownName
 from rankrepro.models import LoadedModel, ModelSpec
@@ -203,12 +203,12 @@ def test_products_in_bfloat16_where_the_processor_has_them(
 
     texts = [" ".join(["The moon landing, told by those who were there."] * n) for n in (1, 3, 30)]
     plain = encode(encoder, texts, 128, 2)
-    monkeypatch.setattr(models, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: True)
     mixed = models.load(models.spec(ENCODER), threads=2, mixed=True)
     assert (mixed.dtype, mixed.products) == ("float32", "bfloat16") and mixed.model.dtype is torch.float32
     found = encode(mixed, texts, 128, 2)
     assert not np.array_equal(found, plain) and (found * plain).sum(1).min() > 0.999
-    monkeypatch.setattr(models, "multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: False)
     without = models.load(models.spec(ENCODER), threads=2, mixed=True)
     assert without.products == "float32" and np.array_equal(encode(without, texts, 128, 2), plain)
     assert not torch.is_autocast_enabled("cpu")
@@ -219,4 +219,4 @@ def test_a_processor_says_whether_it_multiplies_bfloat16(monkeypatch: pytest.Mon
 
     for has, expected in (({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"neon": True, "bf16": True}, True)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
-        assert models.multiplies_bfloat16("cpu") is expected
+        assert passes.multiplies_bfloat16("cpu") is expected

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from rankrepro import resources
@@ -47,6 +53,43 @@ def test_the_longest_chain_of_jobs_begins_first_and_the_whole_machine_waits() ->
 
 def test_a_timing_is_work_for_a_gpu_if_its_arms_are() -> None:
     plan = make_plan(load_cards(), "desk", "lost,first,superglobal")
-    timings = {n.name: resources.on_gpu(n) for n in plan.nodes.values() if n.spec["kind"] == "timing"}
+    timings = {n.name: resources.on_gpu(n.spec) for n in plan.nodes.values() if n.spec["kind"] == "timing"}
     assert timings["lost.lost_over_full"] and timings["first.one_token_over_forced"]
     assert not timings["superglobal.rerank_over_local"]  # of vectors that are there already
+
+
+TAKE = """
+import os, sys; from pathlib import Path; from rankrepro.resources import take_gpu
+take_gpu(Path(sys.argv[1])); print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True); sys.stdin.read()
+"""
+
+
+def test_jobs_of_a_machine_with_several_gpus_take_one_each(tmp_path: Path) -> None:
+    def job() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", TAKE, str(tmp_path)], env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,GPU-8f"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def took(running: subprocess.Popen[str]) -> str:
+        assert running.stdout
+        return running.stdout.readline().strip()
+
+    first, second = job(), job()
+    assert {took(first), took(second)} == {"0", "GPU-8f"}
+    third = job()
+    assert third.stdout
+    assert not select.select([third.stdout], [], [], 1.5)[0]  # waits
+    second.kill()  # however a job ends, its GPU is free
+    second.wait()
+    assert took(third) in ("0", "GPU-8f")
+    for running in (first, third):
+        running.communicate()
+
+
+def test_one_gpu_or_none_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in ("3", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        resources.take_gpu(tmp_path)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == given
+    assert not list(tmp_path.iterdir())
