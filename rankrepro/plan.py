@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, models, rehearsal
+from rankrepro import artifacts, benchmarks, models, packing, rehearsal
 from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, stage_inputs, stage_of, validate
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
 from rankrepro.store import Store, digest_of
@@ -367,7 +367,7 @@ class _Planner:
             owner, arm = self.rows[qualify(card, timing[side])]
             node = self._cell(self.cards[owner], arm, benchmark, 0)
             sides[side] = node.spec
-            seconds += 2 * n * self.cards[owner].arms[arm].get("seconds", 0.01)
+            seconds += 2 * n * self._seconds(self.cards[owner], arm, self.cards[owner].arms[arm], 0.01)
         full = {k: sides["a"][k] for k in ("harness", "benchmark", "seed", "dtype")}
         full |= {"kind": "timing", "n": n, "candidates": None, "inputs": {}, "threads": 0, **sides, **self.marks}
         full |= {"models": sides["a"]["models"] | sides["b"]["models"]}
@@ -384,13 +384,8 @@ class _Planner:
     # --- packing ---
 
     def _pack(self) -> Iterator[Job]:
-        """Nodes of one level and one set of models share a process until it has work for `job_seconds`."""
-        groups: dict[tuple, list[Node]] = {}
-        for node in self.plan.nodes.values():
-            ids = tuple(sorted(m["id"] for m in node.spec["models"].values()))
-            groups.setdefault((node.level, ids, node.spec["threads"]), []).append(node)
-        batches = [(key, b) for key in sorted(groups) for b in _batches(groups[key], self.scale["job_seconds"])]
-        packed = {digest_of(sorted(n.digest for n in b))[:16]: b for b in self._lengthened(batches)}
+        batches = packing.packed(self.plan.nodes.values(), self.scale, self.shortest)
+        packed = {digest_of(sorted(n.digest for n in b))[:16]: b for b in batches}
         home = {n.digest: job for job, batch in packed.items() for n in batch}
         for job, batch in packed.items():
             yield Job(
@@ -400,53 +395,8 @@ class _Planner:
                 sorted({n.benchmark for n in batch}),
                 sorted({m["id"] for n in batch for m in n.spec["models"].values()}),
                 batch[0].spec["threads"],
-                _work(batch),
+                packing.work(batch),
             )
-
-    def _lengthened(self, batches: list[tuple[tuple, list[Node]]]) -> Iterator[list[Node]]:
-        """The batches, of which those with less work than `shortest` seconds join others.
-
-        First others of their level, then the next level's: never more than one level down, or two jobs could come to
-        wait for each other. Batches with a thread count of their own (timings, which run alone) stay as they are.
-        """
-        carried: list[Node] = []
-        for level in dict.fromkeys(key[0] for key, _ in batches):
-            here = [b for key, b in batches if key[0] == level]
-            short = [b for b in here if _work(b) < self.shortest and b[0].spec["threads"] == self.scale["threads"]]
-            jobs = [b for b in here if b not in short]
-            pool = carried
-            for batch in short:
-                pool = pool + batch
-                if _work(pool) >= self.shortest:
-                    jobs.append(pool)
-                    pool = []
-            hosts = [b for b in jobs if b[0].spec["threads"] == self.scale["threads"]]
-            host = min(hosts, key=_work, default=None)
-            if pool and host and _work(host) + _work(pool) <= max(self.scale["job_seconds"], 2 * self.shortest):
-                jobs[jobs.index(host)] = pool + host
-                pool = []
-            if pool and jobs and pool[0].level < level:
-                jobs.append(pool)
-                pool = []
-            carried = pool
-            yield from jobs
-        if carried:
-            yield carried
-
-
-def _work(batch: list[Node]) -> float:
-    return sum(n.seconds for n in batch)
-
-
-def _batches(nodes: list[Node], seconds: float) -> Iterator[list[Node]]:
-    batch: list[Node] = []
-    for node in sorted(nodes, key=lambda n: (-n.seconds, n.benchmark, n.name)):
-        if batch and _work(batch) + node.seconds > seconds:
-            yield batch
-            batch = []
-        batch.append(node)
-    if batch:
-        yield batch
 
 
 def _capped(value: Any, cap: float) -> Any:

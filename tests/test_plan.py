@@ -93,7 +93,7 @@ def test_jobs_hold_every_node_once_and_wait_for_what_they_need(house: Path) -> N
     home = {n.digest: j.id for j in plan.jobs.values() for n in j.nodes}
     assert sum(len(j.nodes) for j in plan.jobs.values()) == len(plan.nodes) == len(home)
     for job in plan.jobs.values():
-        assert {home[d] for n in job.nodes for d in n.needs()} == set(job.needs)
+        assert {home[d] for n in job.nodes for d in n.needs()} - {job.id} == set(job.needs)
         assert job.id not in job.needs
 
 
@@ -198,8 +198,8 @@ def test_short_jobs_join_others_and_no_two_wait_for_each_other(scale: str, short
     normal = together.scale["threads"]
     short = [j for j in together.jobs.values() if j.seconds < shortest and j.threads == normal]
     assert len(short) <= 1, [(j.title, j.seconds) for j in short]
-    longest = max(j.seconds for j in apart.jobs.values())
-    assert max(j.seconds for j in together.jobs.values()) <= max(longest, 2 * shortest, together.scale["job_seconds"])
+    limit = 2 * max(shortest, together.scale["job_seconds"])
+    assert all(j.seconds <= limit or len(j.nodes) == 1 for j in together.jobs.values())
 
 
 def test_encoders_multiply_in_bfloat16_at_the_scales_that_say_so() -> None:
