@@ -91,7 +91,7 @@ def _linked(batches: list[Batch], scale: Mapping[str, Any], shortest: float) -> 
         for n in of:
             awaited[n].add(i)
     found = dict(enumerate(batches))
-    longest = 2 * max(scale["job_seconds"], shortest)
+    longest = max(2 * scale["job_seconds"], shortest)
     for i in reversed(list(TopologicalSorter(needs).static_order())):
         if len(awaited[i]) != 1:
             continue
