@@ -305,7 +305,7 @@ class _Planner:
             candidates = {**source, "depth": c["depth"], "order": c.get("order", "first_stage")}
         base = self._base(card, arm, spec, "cell", seed)
         full = base | {
-            "benchmark": {"id": benchmark, "digest": benchmarks.digest(benchmark)},
+            "benchmark": {"id": benchmark, "digest": benchmarks.digest(benchmark, bool(self.marks))},
             "queries": {
                 "split": card.data.get("split", DEFAULT_SPLIT),
                 "sample": sample,
@@ -339,7 +339,7 @@ class _Planner:
         read = set(sources.values()) & {"corpus", "benchmark"}
         corpus_only = read == {"corpus"}
         inputs = {n: self._input(card, s, benchmark, seed) for n, s in sources.items() if s not in read}
-        digest = benchmarks.corpus_digest(benchmark) if corpus_only else benchmarks.digest(benchmark)
+        digest = (benchmarks.corpus_digest if corpus_only else benchmarks.digest)(benchmark, bool(self.marks))
         # the same corpus under several benchmarks is one stage: name the first benchmark that has it
         known = corpus_only and next(
             (n for n in self.plan.nodes.values() if n.spec["benchmark"]["digest"] == digest), None

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from rankrepro import artifacts, budget, models, rehearsal
+from rankrepro import artifacts, benchmarks, budget, models, rehearsal
 from rankrepro.artifacts import Artifact, ModelEntry
+from rankrepro.benchmarks import msls
 from rankrepro.cards import load_cards
 from rankrepro.errors import ConfigError
 from rankrepro.plan import Node, load_scale, make_plan
@@ -69,6 +70,20 @@ def test_the_plan_is_that_of_scale_paper_made_small(key: str) -> None:
     assert not set(small.nodes) & {d for scale in ("quick", "desk", "paper") for d in make_plan(CARDS, scale).nodes}
 
 
+def test_a_local_copy_changes_the_plan_of_scale_paper_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def digests(scale: str) -> set[str]:
+        benchmarks.digest.cache_clear()
+        return set(make_plan(CARDS, scale, ["superglobal"]).nodes)
+
+    monkeypatch.delenv(msls.FOLDER, raising=False)
+    paper, small = digests("paper"), digests("rehearsal")
+    (tmp_path / "train_val/cph/query").mkdir(parents=True)
+    (tmp_path / "train_val/cph/query/raw.csv").write_text(",key\n")
+    monkeypatch.setenv(msls.FOLDER, str(tmp_path))
+    assert digests("rehearsal") == small and digests("paper") != paper
+    benchmarks.digest.cache_clear()
+
+
 def test_every_paper_with_a_method_is_rehearsed() -> None:
     assert [key for key, card in CARDS.items() if card.implemented] == PAPERS
 
@@ -97,6 +112,8 @@ print(json.dumps(found))
 def test_every_data_set_is_read_by_its_own_loader(results: Path, tmp_path: Path) -> None:
     found = inside(results, BUILD % str(tmp_path))
     assert {"beir/fever/test", "beir/dbpedia-entity/test", "beir/climate-fever", "bright/pony"} <= set(found)
+    pictures = found.pop("msls/val")
+    assert pictures[:2] == [64, 30] and pictures[3] == 1
     assert all(documents == 120 for _, documents, _, _ in found.values())
     assert found["beir/fever/test"][0] == 4 and found["beir/climate-fever"][0] == 12
     assert found["msmarco-passage/trec-dl-2019/judged"][0] == 6

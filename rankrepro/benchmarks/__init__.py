@@ -9,6 +9,7 @@ A family is a module with `build(id, sources, params) -> (Benchmark, Truth)` and
 result depends on more than artifacts and parameters the module has `fingerprint() -> str`. A family that is not about
 queries and documents brings its own `write(folder, benchmark, truth)`, `read(folder, id)`, `read_truth(folder)`; its
 benchmark has `id` and `units`.
+A family of pictures whose poses are not told as Freedoom's are says how in `POSES` (see `pose_units`).
 """
 
 from __future__ import annotations
@@ -32,27 +33,30 @@ from rankrepro.benchmarks.cards import Entry, entries, families, get
 from rankrepro.errors import BenchmarkError, StoreError
 
 __all__ = ["Benchmark", "Entry", "Truth", "build", "corpus_digest", "digest", "entries", "families", "get", "load"]
-__all__ += ["is_current", "load_truth", "register"]
+__all__ += ["is_current", "load_truth", "pose_units", "register"]
 
 MARKER = "benchmark.json"
 TRUTH = "truth/"
-STOOD_IN = ("irds", "bright")  # builders that read upstream files, for which a rehearsal makes stand-ins
+STOOD_IN = ("irds", "bright", "msls")  # builders that read upstream files, for which a rehearsal makes stand-ins
 
 
 @cache
-def digest(benchmark_id: str) -> str:
-    """What identifies the content of a benchmark, told without building it: its code, parameters and sources."""
+def digest(benchmark_id: str, stood_in: bool = False) -> str:
+    """What identifies the content of a benchmark, told without building it: its code, parameters and sources.
+
+    stood_in: in a rehearsal, where a local copy of upstream's files does not count.
+    """
     entry = get(benchmark_id)
-    return _hash({"id": benchmark_id, "params": entry.params, **_origin(entry)})
+    return _hash({"id": benchmark_id, "params": entry.params, **_origin(entry, stood_in)})
 
 
 @cache
-def corpus_digest(benchmark_id: str) -> str:
+def corpus_digest(benchmark_id: str, stood_in: bool = False) -> str:
     """The same for the corpus alone; equal for benchmarks that share it (the three of `vital`, of `vital-mini`)."""
     entry = get(benchmark_id)
     if "corpus" not in entry.params:
-        return digest(benchmark_id)
-    return _hash({"corpus": entry.params["corpus"], **_origin(entry)})
+        return digest(benchmark_id, stood_in)
+    return _hash({"corpus": entry.params["corpus"], **_origin(entry, stood_in)})
 
 
 def build(benchmark_id: str, cache: Path, folder: Path) -> Path:
@@ -96,6 +100,11 @@ def load_truth(folder: Path) -> Truth:
     """Judgments and clusters of a built benchmark, for the judge alone. Raises BenchmarkError for changed files."""
     marker = _verified(folder, lambda name: name.startswith(TRUTH))
     return getattr(_builder(get(marker["id"])), "read_truth", base.read_truth)(folder)
+
+
+def pose_units(benchmark_id: str) -> tuple[str, float] | None:
+    """What the first part of a pose is called, and a metre in units of its x and y, where a builder has its own."""
+    return getattr(_builder(get(benchmark_id)), "POSES", None)
 
 
 def register(results: Path | None = None) -> list[str]:
@@ -145,12 +154,13 @@ def _builder(entry: Entry) -> ModuleType:
     return importlib.import_module(f"rankrepro.benchmarks.{entry.builder}")
 
 
-def _origin(entry: Entry) -> dict[str, Any]:
+def _origin(entry: Entry, stood_in: bool) -> dict[str, Any]:
     from rankrepro import artifacts
 
     catalogue = artifacts.load_catalogue()
     folder = Path(__file__).parent
-    fingerprint = getattr(_builder(entry), "fingerprint", None)
+    made_here = stood_in and entry.builder in STOOD_IN
+    fingerprint = None if made_here else getattr(_builder(entry), "fingerprint", None)
     return {
         "code": {m: _sha256(folder / f"{m}.py") for m in (entry.builder, "base", "splits")},
         "artifacts": {a: artifacts.find(catalogue, a, entry.family).digest for a in entry.artifacts},

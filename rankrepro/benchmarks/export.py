@@ -34,7 +34,7 @@ def export_beir(benchmark: Benchmark, truth: Truth, folder: Path) -> None:
         chosen = benchmark.of_split(split)
         if not chosen:
             continue
-        rows = [f"{q}\t{d}\t{grade}" for q in chosen for d, grade in sorted(truth.qrels[q].items())]
+        rows = [f"{q}\t{d}\t{grade}" for q in chosen for d, grade in sorted(truth.qrels.get(q, {}).items())]
         text = "\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n"
         (folder / "qrels" / f"{split}.tsv").write_text(text, encoding="utf-8")
 

@@ -13,6 +13,7 @@ QUOTE = 200  # characters of a document that a report may quote
 EACH_WAY = 5  # largest gains and largest losses told in full
 TOP = 3  # documents of a ranking
 PICTURES = 5  # of a ranking of pictures: they take less room than quotes
+LEVELS = ("level", METRE)  # what the first part of a pose is, and a metre in units of its x and y
 
 
 def examples(
@@ -23,11 +24,13 @@ def examples(
     values: tuple[Mapping[str, float], Mapping[str, float]],
     rankings: tuple[Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, float]]],
     poses: Mapping[str, Sequence[Any]] | None = None,
+    units: tuple[str, float] = LEVELS,
 ) -> dict[str, Any]:
     """All differences a - b of the units that both have, falling, and the largest gains and losses in full.
 
     rows, values, rankings: of a and of b; values unit -> value, rankings unit -> document id -> score, best first.
     poses: of a benchmark of pictures, name -> where each was taken; told instead of the text, which is the name.
+    units: of the poses.
     """
     a, b = values
     shared = sorted(a.keys() & b.keys(), key=lambda u: (b[u] - a[u], u))
@@ -37,7 +40,7 @@ def examples(
     def first(ranking: Mapping[str, float], u: str) -> list[dict[str, Any]]:
         found, grades = [benchmark.corpus[d] for d in list(ranking)[: PICTURES if poses else TOP]], qrels.get(u, {})
         if poses:
-            return [_picture(d, grades, poses, benchmark.queries[u].text) for d in found]
+            return [_picture(d, grades, poses, benchmark.queries[u].text, units) for d in found]
         return [_document(d, grades) for d in found]
 
     def detail(u: str) -> dict[str, Any]:
@@ -66,28 +69,33 @@ def _document(document: Document, grades: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _picture(
-    document: Document, grades: Mapping[str, int], poses: Mapping[str, Sequence[Any]], asked: str
+    document: Document,
+    grades: Mapping[str, int],
+    poses: Mapping[str, Sequence[Any]],
+    asked: str,
+    units: tuple[str, float],
 ) -> dict[str, Any]:
     name = document.text
     return {
         "id": document.id,
         "title": place(poses[name]),
-        "quote": apart(poses[asked], poses[name]),
+        "quote": apart(poses[asked], poses[name], units),
         "grade": grades.get(document.id, 0),
         "picture": name,
     }
 
 
 def place(pose: Sequence[Any]) -> str:
-    """`E2M3, night`. pose: level, x, y, heading, condition."""
+    """`E2M3, night`. pose: level or city, x, y, heading, condition."""
     return f"{pose[0]}, {pose[4]}"
 
 
-def apart(one: Sequence[Any], other: Sequence[Any]) -> str:
+def apart(one: Sequence[Any], other: Sequence[Any], units: tuple[str, float] = LEVELS) -> str:
     """How far apart two pictures were taken, and how much their headings differ."""
+    area, metre = units
     if one[0] != other[0]:
-        return "another level"
-    metres = math.hypot(one[1] - other[1], one[2] - other[2]) / METRE
+        return f"another {area}"
+    metres = math.hypot(one[1] - other[1], one[2] - other[2]) / metre
     return f"{metres:.0f} m, {abs((one[3] - other[3] + 180) % 360 - 180):.0f}° apart"
 
 

@@ -16,7 +16,7 @@ from rankrepro.cards import Card, load_cards, qualify, row_index
 from rankrepro.cell import Retrieval
 from rankrepro.judge import costs, measures, thumbnails
 from rankrepro.judge.claims import judge_claims
-from rankrepro.judge.examples import examples
+from rankrepro.judge.examples import LEVELS, examples
 from rankrepro.judge.expressions import Term, parse
 from rankrepro.judge.registration import claims_commit, git
 from rankrepro.judge.tables import table
@@ -136,7 +136,8 @@ def _example(pair: tuple[Term, Term], benchmark: str, where: str | None, values:
     rows, rankings = (pair[0].arm, pair[1].arm), (outputs[0].values, outputs[1].values)
     loaded, truth = values.benchmark(benchmark), values.truth(benchmark)
     poses = truth.poses if isinstance(truth, ImageTruth) else None
-    return examples(pair[0].measure, rows, loaded, truth.qrels, (a, b), rankings, poses)
+    units = benchmarks.pose_units(benchmark) or LEVELS
+    return examples(pair[0].measure, rows, loaded, truth.qrels, (a, b), rankings, poses, units)
 
 
 def write_runs(paper: str, values: Values) -> None:

@@ -1,6 +1,6 @@
 """A rehearsal of scale paper: stand-ins for what it takes from outside, made on the spot in the formats of upstream.
 
-    make(results)    # hub/ (models with random weights), ir_datasets/ and bright/ (invented text) in results/stand-ins
+    make(results)    # in results/stand-ins: hub/ (random weights), ir_datasets/ and bright/ (invented text), msls/
     enter(path)      # this process uses the stand-ins of the results folder that `path` lies in, if it has any
 
 Everything stays below `results/rehearsal/stand-ins`; the cache of hub models and the home of ir_datasets are not
@@ -19,7 +19,7 @@ from pathlib import Path
 from rankrepro import artifacts, benchmarks
 from rankrepro.benchmarks import bright
 
-WORDS = "stand-ins of a rehearsal: models have random weights, texts are invented; no number from them means anything"
+WORDS = "stand-ins of a rehearsal: random weights, invented texts and pictures; no number from them means anything"
 
 
 @cache
@@ -37,21 +37,23 @@ def marker(results: Path) -> Path:
 def make(results: Path) -> None:
     """Make all stand-ins anew in `results`; what was built from older ones goes too.
 
-    Hub models of config/artifacts.yaml, and the benchmarks of ir_datasets and BRIGHT that have a card. Raises
-    ConfigError for a model or data set of a kind that has no stand-in yet.
+    Hub models of config/artifacts.yaml, and the benchmarks of ir_datasets, BRIGHT and MSLS that have a card.
+    Raises ConfigError for a model or data set of a kind that has no stand-in yet.
     """
-    from rankrepro.rehearsal import data, models
+    from rankrepro.rehearsal import data, models, streets
 
     folder = marker(results).parent
     shutil.rmtree(folder, ignore_errors=True)
-    text = [e for e in benchmarks.entries() if e.builder in benchmarks.STOOD_IN]
-    for entry in text:
+    stood_in = [e for e in benchmarks.entries() if e.builder in benchmarks.STOOD_IN]
+    for entry in stood_in:
         shutil.rmtree(results / "benchmarks" / entry.id, ignore_errors=True)
     hub = [a for a in artifacts.load_catalogue().values() if a.source == "hub"]
     models.make(hub, folder / "hub")
-    data.make([e.id for e in text if e.builder == "irds"], folder / "ir_datasets")
-    data.make_bright([e.params["task"] for e in text if e.builder == "bright"], folder / "bright")
-    made = {"what": WORDS, "version": version(), "models": [a.id for a in hub], "benchmarks": [e.id for e in text]}
+    data.make([e.id for e in stood_in if e.builder == "irds"], folder / "ir_datasets")
+    data.make_bright([e.params["task"] for e in stood_in if e.builder == "bright"], folder / "bright")
+    for entry in (e for e in stood_in if e.builder == "msls"):
+        streets.make(entry.params["cities"], folder / "msls")
+    made = {"what": WORDS, "version": version(), "models": [a.id for a in hub], "benchmarks": [e.id for e in stood_in]}
     marker(results).write_text(json.dumps(made, indent=1) + "\n")
 
 
@@ -67,11 +69,14 @@ def enter(path: Path) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The variables by which models, ir_datasets and BRIGHT are found among the stand-ins, and nowhere else."""
+    """The variables by which models, ir_datasets, BRIGHT and MSLS are found among the stand-ins, and nowhere else."""
+    from rankrepro.benchmarks import msls  # brings numpy, which a plan does without
+
     return {
         artifacts.STAND_INS: str(folder),
         "HF_HUB_OFFLINE": "1",
         "IR_DATASETS_HOME": str(folder / "ir_datasets"),
         "IR_DATASETS_TMP": str(folder / "ir_datasets" / "tmp"),
         bright.FOLDER: str(folder / "bright"),
+        msls.FOLDER: str(folder / "msls"),
     }

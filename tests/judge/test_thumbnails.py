@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from rankrepro import benchmarks
 from rankrepro.benchmarks.base import Document, Query
 from rankrepro.benchmarks.freedoom import METRE
 from rankrepro.benchmarks.images import ImageBenchmark
@@ -53,6 +54,14 @@ def test_examples_tell_places_and_never_names() -> None:
 def test_headings_wrap_around() -> None:
     assert apart(("E1M1", 0, 0, 355, "day"), ("E1M1", 0, 0, 5, "day")) == "0 m, 10° apart"
     assert apart(("E1M1", 0, 0, 355, "day"), ("E1M2", 0, 0, 5, "day")) == "another level"
+
+
+def test_poses_are_told_in_their_own_units() -> None:
+    assert benchmarks.pose_units("freedoom/vpr") is None
+    units = benchmarks.pose_units("msls/val")
+    assert units is not None
+    assert apart(("cph", 0, 0, 355, "day"), ("cph", 30, 40, 5, "day"), units) == "50 m, 10° apart"
+    assert apart(("cph", 0, 0, 355, "day"), ("sf", 0, 0, 5, "day"), units) == "another city"
 
 
 def test_every_named_picture_is_there_once_and_is_one() -> None:
