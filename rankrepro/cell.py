@@ -19,8 +19,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from rankrepro import runs
 from rankrepro.benchmarks.base import Benchmark, Document
-from rankrepro.errors import OutputError
+from rankrepro.errors import OutputError, RunFileError
 from rankrepro.passes import out_of_memory
 
 DECIMALS = 5  # scores are rounded before ranking so that float noise does not reorder
@@ -283,6 +284,19 @@ class Cell:
 
     def document(self, doc_id: str) -> Document:
         return self.benchmark.corpus[doc_id]
+
+    def made_elsewhere(self, file: str, sha256: str) -> dict[str, dict[str, float]]:
+        """Query -> document -> score, best first, of a TREC run file (see `runs.made_elsewhere`), for our queries.
+
+        Raises RunFileError where it leaves out one of them.
+        """
+        run = runs.made_elsewhere(file, sha256)
+        if missing := [q for q in self.queries if q not in run]:
+            raise RunFileError(
+                f"{file}: {len(missing)} of {len(self.queries)} queries of {self.benchmark.id} have no result (e.g. "
+                f"'{missing[0]}'): complete the run; `rankrepro evaluate` judges the queries that it has"
+            )
+        return {q: run[q] for q in self.queries}
 
     def map(
         self, units: Sequence[str], fn: Callable[[list[str]], Mapping[str, Any]], batch: int = 1, part: str = "units"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from rankrepro import artifacts, benchmarks
+from rankrepro.benchmarks import pinned
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
-from rankrepro.benchmarks.splits import clusters, relevant
 from rankrepro.cards import Card, row_index
 from rankrepro.cell import Retrieval
 from rankrepro.errors import BenchmarkError, ConfigError, RankReproError, RunFileError, UnknownName
@@ -99,9 +99,8 @@ def _ground(benchmark: Benchmark, truth: Truth, documents: Collection[str] | Non
 
 
 def _of_ir_datasets(benchmark_id: str, entry: Any, cache: Path) -> Ground:
-    pinned = PINNED.get(benchmark_id.removesuffix("/judged"))
-    if pinned:
-        truth = _pinned_truth(pinned, cache)
+    if name := PINNED.get(benchmark_id.removesuffix("/judged")):
+        truth = _pinned_truth(name, cache)
         return Ground(benchmark_id, dict.fromkeys(truth.qrels, "test"), {}, None, truth)
     from rankrepro.benchmarks import irds
 
@@ -116,14 +115,8 @@ def _of_ir_datasets(benchmark_id: str, entry: Any, cache: Path) -> Ground:
 
 
 def _pinned_truth(name: str, cache: Path) -> Truth:
-    """Judgments of a file of TREC; queries without a document of grade 1 or more are dropped, as irds.build does."""
     folder = artifacts.fetch(artifacts.load_catalogue()["anserini-topics"], cache)
-    qrels: dict[str, dict[str, int]] = {}
-    for line in (folder / "topics-and-qrels" / f"qrels.{name}.txt").read_text(encoding="utf-8").splitlines():
-        query, _, document, grade = line.split()
-        qrels.setdefault(query, {})[document] = int(grade)
-    qrels = {q: judged for q, judged in qrels.items() if relevant(judged)}
-    return Truth(qrels, clusters(qrels))
+    return pinned.judgments(folder, f"qrels.{name}.txt")
 
 
 def our_rows(cards: Mapping[str, Card], scale: str, benchmark_id: str, results: Path, reports: Path) -> list[Row]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import os
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from rankrepro.errors import RunFileError
 from rankrepro.store import write_whole
+
+FOLDER = "RANKREPRO_RUNS"  # the variable that names a folder of runs made elsewhere
 
 
 def write_run(folder: Path, name: str, digest: str, values: Mapping[str, Mapping[str, float]]) -> Path:
@@ -85,6 +88,29 @@ def read_run(
     if not run:
         raise RunFileError(f"{file}: no line; an empty run cannot be judged")
     return {q: dict(sorted(s.items(), key=lambda item: (-item[1], item[0]))) for q, s in run.items()}
+
+
+def made_elsewhere(file: str, sha256: str) -> dict[str, dict[str, float]]:
+    """A run file below the folder that $RANKREPRO_RUNS names, or `runs` of the checkout, as `read_run` gives it.
+
+    sha256: of the file's bytes, as a card states it: results are kept by it. Raises RunFileError for a path outside of
+    the folder, a missing file, and bytes that are not those of the card.
+    """
+    folder = Path(os.environ.get(FOLDER) or Path(__file__).parents[1] / "runs").resolve()
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder):
+        raise RunFileError(f"{file}: outside of {folder}; copy the run there and name it in the card's params.file")
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunFileError(
+            f"{path}: cannot be read ({error.strerror}); put the run there, or name its folder with {FOLDER}"
+        ) from error
+    if found != sha256:
+        raise RunFileError(
+            f"{path}: its sha256 is {found}, the card's params.sha256 says {sha256}: correct one of them"
+        )
+    return read_run(path, foreign=True)
 
 
 def _escape(name: str) -> str:

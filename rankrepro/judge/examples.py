@@ -8,6 +8,7 @@ from typing import Any
 
 from rankrepro.benchmarks.base import Document
 from rankrepro.benchmarks.freedoom import METRE
+from rankrepro.benchmarks.pinned import Numbered
 
 QUOTE = 200  # characters of a document that a report may quote
 EACH_WAY = 5  # largest gains and largest losses told in full
@@ -38,7 +39,9 @@ def examples(
     losses = [u for u in shared[-EACH_WAY:] if a[u] < b[u]]
 
     def first(ranking: Mapping[str, float], u: str) -> list[dict[str, Any]]:
-        found, grades = [benchmark.corpus[d] for d in list(ranking)[: PICTURES if poses else TOP]], qrels.get(u, {})
+        corpus, grades = benchmark.corpus, qrels.get(u, {})
+        told = corpus.named if isinstance(corpus, Numbered) else corpus.__getitem__
+        found = [told(d) for d in list(ranking)[: PICTURES if poses else TOP]]
         if poses:
             return [_picture(d, grades, poses, benchmark.queries[u].text, units) for d in found]
         return [_document(d, grades) for d in found]
