@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 RIVAL = "sentence-transformers==6.2.0"
-PAPERS = "anyloss,icr"
+PAPERS = "all"
 LIMIT = 256  # tokens of a text
 BARS = {"share": 0.85, "dry_seconds": 5.0, "dry_bytes": 500e6, "noop_seconds": 3.0, "ratio": 1.5, "cosine": 0.999}
 
