@@ -46,6 +46,7 @@ class ModelEntry:
     kind: str  # causal-lm | encoder | vision
     format: str  # gguf | safetensors | torch
     path: str = "."  # the file (gguf, torch) or folder (safetensors) inside the artifact
+    alone: str = ""  # a character that is a token of its own, whatever letter follows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +180,8 @@ def _parse(row: Mapping[str, Any], where: str) -> Artifact:
 
 def _parse_model(row: Mapping[str, Any], source: str, members: tuple[str, ...], where: str) -> ModelEntry:
     for key in row:
-        if key not in {*_MODEL, "path"}:
-            raise UnknownName("model key", str(key), [*_MODEL, "path"], where)
+        if key not in {*_MODEL, "path", "alone"}:
+            raise UnknownName("model key", str(key), [*_MODEL, "path", "alone"], where)
     for key, options in _MODEL.items():
         if row.get(key) not in options:
             raise UnknownName(f"model {key}", str(row.get(key)), options, where)

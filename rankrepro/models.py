@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class ModelSpec:
     kind: str  # causal-lm | encoder | vision
     folder: Path
     digest: str
+    alone: str = ""  # a character that is a token of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,14 @@ def digest(artifact: Artifact) -> str:
     """The revision of a model for provenance: the artifact's digest, the path inside, the converter if one is used."""
     entry = _entry(artifact)
     converter = "" if entry.format == "safetensors" else f"+converter{CONVERTER}"
-    return f"{artifact.digest}/{entry.path}{converter}"
+    alone = f"+alone{entry.alone}" if entry.alone else ""
+    return f"{artifact.digest}/{entry.path}{converter}{alone}"
 
 
 def spec(artifact: Artifact, cache: Path | None = None) -> ModelSpec:
     """What `load` needs, fetching and converting the artifact if that has not been done yet."""
-    return ModelSpec(artifact.id, _entry(artifact).kind, prepare(artifact, cache), digest(artifact))
+    entry = _entry(artifact)
+    return ModelSpec(artifact.id, entry.kind, prepare(artifact, cache), digest(artifact), entry.alone)
 
 
 def folder_name(artifact: Artifact) -> str:
@@ -122,6 +126,18 @@ def _mend(tokenizer: Any, gguf: Path) -> None:
         )
 
 
+def _set_apart(tokenizer: Any, character: str) -> None:
+    """Cut a character off, with the blank before it, before the tokenizer cuts words.
+
+    Llama 3 joins "[" and a letter: "[A]" is "[A", "]". Identifiers of listwise prompts must be tokens, as elsewhere.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    first = pre_tokenizers.Split(Regex(f" ?{re.escape(character)}"), "isolated")
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence([first, backend.pre_tokenizer])
+
+
 def _gguf_text(gguf: Path, key: str) -> str:
     """A text of the file's metadata: key, uint32 type (8), uint64 length, bytes. The gguf package takes 5 s for it."""
     with gguf.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -173,6 +189,8 @@ def load(spec: ModelSpec, threads: int, dtype: str = "float32", mixed: bool = Fa
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(spec.folder, local_files_only=True)
+            if spec.alone:
+                _set_apart(tokenizer, spec.alone)
         except (OSError, ValueError) as error:
             raise ArtifactError(
                 f"{spec.id}: cannot be loaded: {error}\n  delete {spec.folder} and run again, it will be made anew"

@@ -170,17 +170,24 @@ from rankrepro import artifacts, models
 from rankrepro.cell import Meter
 from methods.parts.listwise import Listwise
 lm = models.load(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]), 1, "bfloat16")
-print(json.dumps([lm.tokenizer.tokenize("[A]"), Listwise(lm, Meter(), 8).letters]))
+from transformers import AutoTokenizer
+plain = AutoTokenizer.from_pretrained(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]).folder)
+listwise, text = Listwise(lm, Meter(), 8), "[A] > [B], the [MASK]\\n[C]"
+print(json.dumps([
+    [t.tokenize("[A]") for t in (plain, lm.tokenizer)],
+    lm.tokenizer.convert_ids_to_tokens(listwise.letters),
+    lm.tokenizer.convert_ids_to_tokens([*listwise.open, *listwise.between]),
+    lm.tokenizer.decode(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) == text,
+]))
 """
 
 
-def test_the_tokenizer_joins_a_bracket_and_a_letter_as_llama_3_does(results: Path) -> None:
-    assert inside(results, IDENTIFIERS)[0] == ["[A", "]"]
-
-
-@pytest.mark.xfail(strict=True, reason="Listwise takes the token after `[`, which with Llama 3 is `]` for every letter")
-def test_identifiers_of_a_listwise_prompt_are_distinct_tokens(results: Path) -> None:
-    assert len(set(inside(results, IDENTIFIERS)[1])) == len(ascii_uppercase)
+def test_letters_of_listwise_prompts_are_tokens_though_llama_3_joins_them_to_the_bracket(results: Path) -> None:
+    (joined, apart), letters, marks, same = inside(results, IDENTIFIERS)
+    assert joined == ["[A", "]"] and apart == ["[", "A", "]"]
+    assert letters == list(ascii_uppercase)
+    assert marks == ["[", "]", "Ġ>", "Ġ["]
+    assert same
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
