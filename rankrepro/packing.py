@@ -19,14 +19,16 @@ Batch = list["Node"]
 def packed(nodes: Collection[Node], scale: Mapping[str, Any], shortest: float) -> list[Batch]:
     """Batches that can run one after the other in some order, none of them twice in it.
 
-    Nodes of one level and one set of models share a process until it has work for the scale's `job_seconds`. Batches
-    with less work than `shortest` seconds join others; at last, those that could never run side by side are one.
+    Nodes of one level and one set of models share a process until it has work for the scale's `job_seconds`, a third of
+    that where they have no model to import and load. Batches with less work than `shortest` seconds join others; at
+    last, those that could never run side by side are one.
     """
     groups: dict[tuple[Any, ...], Batch] = {}
     for node in nodes:
         ids = tuple(sorted(m["id"] for m in node.spec["models"].values()))
         groups.setdefault((node.level, ids, node.spec["threads"]), []).append(node)
-    cut = [b for key in sorted(groups) for b in _cut(groups[key], scale["job_seconds"])]
+    enough = scale["job_seconds"]
+    cut = [b for key in sorted(groups) for b in _cut(groups[key], enough if key[1] else enough / 3)]
     joined = _linked(list(_lengthened(cut, scale, shortest)), scale, shortest)
     return [sorted(batch, key=lambda n: n.level) for batch in joined]  # what a node reads is of a lower level
 

@@ -331,3 +331,6 @@ if __name__ == "__main__":  # a thin door for workflow/rules
     except RankReproError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is written and marked; Python's own way out takes a second to take torch apart

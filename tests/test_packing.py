@@ -25,7 +25,9 @@ def batches(nodes: list[Node], shortest: float = 0.0, **scale: object) -> set[st
 
 
 def test_nodes_of_a_level_share_a_process_until_it_has_enough_to_do() -> None:
-    assert batches([node("a", 6), node("b", 5), node("c", 4)]) == {"a", "bc"}
+    llm = ("llm",)
+    assert batches([node("a", 6, models=llm), node("b", 5, models=llm), node("c", 4, models=llm)]) == {"a", "bc"}
+    assert batches([node("a", 2), node("b", 2), node("c", 1)]) == {"a", "bc"}  # a third without a model
     assert batches([node("a", 6), node("b", 3, models=("m",)), node("c", 1, threads=0)]) == {"a", "b", "c"}
 
 

@@ -42,6 +42,7 @@ ARTIFACTS = sorted(
     | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
 )
 TURNS = resources.turns(PLAN.jobs)
+DATA_TURN = 1 + max(TURNS.values(), default=0)  # first, or long chains wait for it
 JUDGED = ["results", "units", "examples"]
 STATUS = status.Status(Path(RESULTS), PLAN)
 

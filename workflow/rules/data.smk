@@ -19,6 +19,7 @@ rule artifact:
         f"{RESULTS}/artifacts/{{artifact}}.json",
     log:
         f"{RESULTS}/logs/artifacts/{{artifact}}.log",
+    priority: DATA_TURN
     conda:
         ENVIRONMENT
     params:
@@ -35,6 +36,7 @@ rule benchmark:
         f"{RESULTS}/benchmarks/{{benchmark}}/benchmark.json",
     log:
         f"{RESULTS}/logs/benchmarks/{{benchmark}}.log",
+    priority: DATA_TURN
     conda:
         ENVIRONMENT
     params:
