@@ -52,7 +52,7 @@ def _no_texts() -> BenchmarkError:
 def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, Any]) -> tuple[Benchmark, Truth]:
     """One year. `sources`: the folder of anserini-topics. `params`: `topics`, `judgments` (files), `passages`."""
     truth = judgments(sources["anserini-topics"], params["judgments"])
-    lines = _file(sources["anserini-topics"], params["topics"]).read_text(encoding="utf-8").splitlines()
+    lines = (sources["anserini-topics"] / FOLDER / params["topics"]).read_text(encoding="utf-8").splitlines()
     texts = dict(line.split("\t", 1) for line in lines)
     if missing := sorted(set(truth.qrels) - set(texts)):
         raise BenchmarkError(f"{benchmark_id}: query {missing[0]} is judged and not in {params['topics']}")
@@ -63,7 +63,7 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
 def judgments(folder: Path, name: str) -> Truth:
     """A file of TREC's judgments; queries without a document of grade 1 or more are dropped, as `irds.build` does."""
     qrels: dict[str, dict[str, int]] = {}
-    for line in _file(folder, name).read_text(encoding="utf-8").splitlines():
+    for line in (folder / FOLDER / name).read_text(encoding="utf-8").splitlines():
         query, _, document, grade = line.split()
         qrels.setdefault(query, {})[document] = int(grade)
     qrels = {q: judged for q, judged in qrels.items() if splits.relevant(judged)}
@@ -76,10 +76,3 @@ def read(folder: Path, benchmark_id: str) -> Benchmark:
     queries = {r["id"]: Query(r["id"], r["text"], r["split"]) for r in rows}
     reference = json.loads((folder / "corpus.json").read_text())
     return Benchmark(benchmark_id, queries, Numbered(int(reference["passages"])))
-
-
-def _file(folder: Path, name: str) -> Path:
-    file = folder / FOLDER / name
-    if not file.is_file():
-        raise BenchmarkError(f"{file} is missing: delete {folder} and run again, it will be fetched anew")
-    return file

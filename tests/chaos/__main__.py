@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaos.scenes import SCENES, Skip, Told
-from chaos.world import HERE, Broken, World
+from chaos.scenes import SCENES
+from chaos.world import HERE, Broken, Skip, Told, World
 from rankrepro.errors import UnknownName
 
 

@@ -6,50 +6,15 @@ import json
 import os
 import random
 import shutil
-import signal
-import socket
-import sqlite3
 import subprocess
-import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chaos.world import CORES, PATIENCE, Trial, World, expect, kill_tree, said, tail, workers
+from chaos.mlflow_scenes import MLFLOW
+from chaos.world import CORES, Skip, Told, Trial, World, expect, kill_tree, said, tail, tell, until, workers
 from rankrepro.artifacts import cache_dir, load_catalogue
-from rankrepro.errors import RankReproError
-
-
-class Skip(Exception):
-    """This machine does not let a scene happen; the message says why."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What one disturbance did: in words, how often, batches computed once more, seconds of the completing command."""
-
-    what: str
-    times: int
-    again: int
-    seconds: float
-    error: str = ""  # what a command in between said when it could not work
-    lost: int | None = None  # the most batches that one killed job lost; None where none was killed
-
-
-def tell(world: World, trial: Trial, what: str, times: int = 1, error: str = "", most: int | None = None) -> Told:
-    """Complete a trial by the same command, compare it with the undisturbed run, and tell."""
-    before = trial.again()
-    seconds = trial.complete()
-    world.same(trial)
-    again = trial.again()
-    if most is not None:
-        expect(again - before <= most, f"at most {most} batches are computed once more, not {again - before}")
-    return Told(what, times, again, seconds, error)
-
 
 # --- killed ---
 
@@ -82,7 +47,7 @@ def killed_in_a_cell(world: World, rng: random.Random) -> Told:
     kills = 0
     for mark in marks:
         run = trial.start()
-        if _until(lambda mark=mark: sum(map(len, trial.batches().values())) >= mark, run):
+        if until(lambda mark=mark: sum(map(len, trial.batches().values())) >= mark, run):
             kill_tree(run, trial.folder)
             kills += 1
     return _complete_killed(world, trial, f"as batches {', '.join(map(str, marks))} began", kills)
@@ -93,7 +58,7 @@ def main_killed(world: World, rng: random.Random) -> Told:
     trial = world.prepared()
     run = trial.start()
     mark = rng.randrange(1, world.batches)
-    _until(lambda: sum(map(len, trial.batches().values())) >= mark, run)
+    until(lambda: sum(map(len, trial.batches().values())) >= mark, run)
     run.kill()
     orphans = len(workers(trial.folder))
     told = tell(world, trial, f"as batch {mark} began", most=0)
@@ -109,16 +74,6 @@ def _complete_killed(world: World, trial: Trial, what: str, kills: int, seconds:
     expect(lost <= 1, f"a killed job loses at most one batch, not {lost}")
     expect(again <= CORES * kills, f"{kills} kills of at most {CORES} jobs lose no more batches than jobs, not {again}")
     return Told(what, kills, again, seconds, lost=lost)
-
-
-def _until(held: Callable[[], bool], run: subprocess.Popen[str]) -> bool:
-    """Wait for something while a command runs; False if the command ended first."""
-    until = time.monotonic() + PATIENCE
-    while run.poll() is None and time.monotonic() < until:
-        if held():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 # --- a full disk ---
@@ -139,7 +94,7 @@ def full_meanwhile(world: World, rng: random.Random) -> Told:
     mark = rng.randrange(1, world.batches)
     with _disk(world) as (trial, ballast):
         run = trial.start()
-        _until(lambda: sum(map(len, trial.batches().values())) >= mark, run)
+        until(lambda: sum(map(len, trial.batches().values())) >= mark, run)
         _fill(ballast, 0)
         error = said(*trial.ended(run), "StoreError", "free")
         ballast.unlink()
@@ -207,7 +162,7 @@ def shard(world: World, rng: random.Random) -> Told:
     harms = [flip, truncate, delete, _foreign, _emptied]
     trial = world.prepared()
     run = trial.start()
-    expect(_until(lambda: any(_lines(f) >= 3 for f in _shards(trial)), run), "there are shards")
+    expect(until(lambda: any(_lines(f) >= 3 for f in _shards(trial)), run), "there are shards")
     kill_tree(run, trial.folder)
     harmed = max(_shards(trial), key=_lines)
     harm = rng.choice(harms)
@@ -311,139 +266,10 @@ def benchmark(world: World, rng: random.Random) -> Told:
     return tell(world, trial, f"{file.name}: {harm.__name__}", error=error, most=2 * world.batches)
 
 
-# --- MLflow ---
-
-
-def mlflow_deleted(world: World, rng: random.Random) -> Told:
-    """MLflow's database deleted, with its files or without."""
-    trial = world.finished()
-    whole = rng.random() < 0.5
-    (trial.folder / "results" / "mlflow.db").unlink()
-    if whole:
-        shutil.rmtree(trial.folder / "results" / "mlartifacts")
-    return tell(world, trial, f"mlflow.db{' and mlartifacts' if whole else ''}: delete", most=0)
-
-
-def mlflow_locked(world: World, rng: random.Random) -> Told:
-    """MLflow's database locked by another program: for two seconds, or for longer than the ingest waits."""
-    trial = world.finished()
-    database = trial.folder / "results" / "mlflow.db"
-    (trial.results / "tracked.json").unlink()
-    if rng.random() < 0.3:
-        with closing(sqlite3.connect(database, check_same_thread=False, isolation_level=None)) as db:
-            db.execute("BEGIN EXCLUSIVE")
-            met, over = threading.Event(), threading.Event()
-            release = threading.Thread(target=_release, args=(db, trial, database, met, over))
-            release.start()
-            try:
-                told = tell(world, trial, "locked while the ingest starts", most=0)
-            finally:
-                over.set()
-                release.join()
-        expect(met.is_set(), "the ingest met the lock, else this scene shows nothing")
-        return told
-    with closing(sqlite3.connect(database, isolation_level=None)) as db:
-        db.execute("BEGIN EXCLUSIVE")
-        error = trial.fail("TrackingError", "locked")
-    expect((trial.folder / "reports" / "quick" / "summary.md").exists(), "the reports do not wait for MLflow")
-    return tell(world, trial, "locked throughout", error=error, most=0)
-
-
-def _release(db: sqlite3.Connection, trial: Trial, database: Path, met: threading.Event, over: threading.Event) -> None:
-    """Roll back two seconds after a process of the trial has opened the database, however late a slow machine does."""
-    while not over.wait(0.1) and not met.is_set():
-        if any(_has_open(pid, database) for pid in workers(trial.folder)):
-            met.set()
-    over.wait(2)
-    db.execute("ROLLBACK")
-
-
-def _has_open(pid: int, file: Path) -> bool:
-    with suppress(OSError):  # gone meanwhile
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                if os.readlink(entry) == str(file):
-                    return True
-    return False
-
-
-def mlflow_killed(world: World, rng: random.Random) -> Told:
-    """The whole tree killed in the middle of an ingest."""
-    trial = world.finished()
-    database = trial.folder / "results" / "mlflow.db"
-    database.unlink()
-    (trial.results / "tracked.json").unlink()
-    mark = rng.randint(1, len(world.reference["mlflow"]) - 1)
-    run = trial.start()
-    reached = _until(lambda: _runs(database) >= mark, run)
-    time.sleep(rng.uniform(0, 0.1))
-    kill_tree(run, trial.folder)
-    expect(reached, "the ingest was running")
-    return tell(world, trial, f"killed as run {mark} was written", most=0)
-
-
-def mlflow_server_killed(world: World, rng: random.Random) -> Told:
-    """A server's MLflow: the server killed in the middle of an ingest, and started again."""
-    trial = world.finished()
-    home = trial.folder / "server"
-    home.mkdir()
-    database = home / "server.db"
-    mark = rng.randint(1, len(world.reference["mlflow"]) - 1)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    trial.extra |= {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "database": str(database)}
-    server = _server(home, port)
-    try:
-        run = trial.start()
-        expect(_until(lambda: _runs(database) >= mark, run), "the ingest was running")
-        time.sleep(rng.uniform(0, 0.1))
-        _end(server)
-        error = said(*trial.ended(run), "TrackingError", "no server answers")
-        server = _server(home, port)
-        return tell(world, trial, f"the server killed as run {mark} was written", error=error, most=0)
-    finally:
-        _end(server)
-
-
-def _server(home: Path, port: int) -> subprocess.Popen[bytes]:
-    """An MLflow server on loopback that answers."""
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{home}/server.db", "--artifacts-destination", f"{home}/files",
-    ]  # fmt: skip
-    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (home / "log").open("ab") as log:
-        server = subprocess.Popen(command, env=env, cwd=home, stdout=log, stderr=log, start_new_session=True)
-    try:
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and server.poll() is None:
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return server
-            time.sleep(0.2)
-        raise RankReproError(f"the MLflow server of the chaos does not answer; see {home / 'log'}")
-    except BaseException:  # chaos that is stopped here leaves no server behind
-        _end(server)
-        raise
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
-
-
-def _runs(database: Path) -> int:
-    """Runs in an MLflow database; 0 while it is not there yet or being written."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0)) as db:
-        return db.execute("SELECT count(*) FROM runs").fetchone()[0]
-    return 0
-
-
 SCENES: dict[str, Callable[[World, random.Random], Told]] = {
     f.__name__: f
     for f in (
         killed, killed_in_a_cell, main_killed, full_before, full_meanwhile, artifact, shard, result, result_changed,
-        leftovers, benchmark, mlflow_deleted, mlflow_locked, mlflow_killed, mlflow_server_killed,
+        leftovers, benchmark, *MLFLOW,
     )
 }  # fmt: skip

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from chaos.__main__ import Row, document, main, play
-from chaos.scenes import SCENES, Skip, Told
-from chaos.world import Broken, Trial, World, steady
+from chaos.scenes import SCENES
+from chaos.world import Broken, Skip, Told, Trial, World, steady
 from tests_support import ROOT
 
 

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,3 +256,43 @@ def said(code: int, output: str, *words: str) -> str:
 
 def tail(output: str) -> str:
     return " | ".join(line for line in output.strip().splitlines()[-12:] if line.strip())
+
+
+# --- scenes ---
+
+
+class Skip(Exception):
+    """This machine does not let a scene happen; the message says why."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one disturbance did: in words, how often, batches computed once more, seconds of the completing command."""
+
+    what: str
+    times: int
+    again: int
+    seconds: float
+    error: str = ""  # what a command in between said when it could not work
+    lost: int | None = None  # the most batches that one killed job lost; None where none was killed
+
+
+def tell(world: World, trial: Trial, what: str, times: int = 1, error: str = "", most: int | None = None) -> Told:
+    """Complete a trial by the same command, compare it with the undisturbed run, and tell."""
+    before = trial.again()
+    seconds = trial.complete()
+    world.same(trial)
+    again = trial.again()
+    if most is not None:
+        expect(again - before <= most, f"at most {most} batches are computed once more, not {again - before}")
+    return Told(what, times, again, seconds, error)
+
+
+def until(held: Callable[[], bool], run: subprocess.Popen[str]) -> bool:
+    """Wait for something while a command runs; False if the command ended first."""
+    end = time.monotonic() + PATIENCE
+    while run.poll() is None and time.monotonic() < end:
+        if held():
+            return True
+        time.sleep(0.01)
+    return False
