@@ -27,6 +27,27 @@ from rankrepro.passes import out_of_memory
 DECIMALS = 5  # scores are rounded before ranking so that float noise does not reorder
 
 
+# --- what a method's signature says ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Size:
+    """Annotation of a parameter that sizes a function's work: `tokens: Annotated[int, Size(work=1, rehearsal=1000)]`.
+
+    work       the power with which the work grows with the parameter: what scale paper costs is priced by it
+    rehearsal  the largest value (of a list: the greatest length) at scale rehearsal
+    The plan reads both from the syntax tree: give them as literals.
+    """
+
+    work: float = 0
+    rehearsal: int | None = None
+
+
+def trains(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function that trains a model of its own: it gets a GPU where there is one, and is priced as training."""
+    return function
+
+
 # --- outputs ---------------------------------------------------------------------------------------------------------
 
 
