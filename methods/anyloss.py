@@ -14,9 +14,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from rankrepro.cell import Cell, Predictions
+from rankrepro.cell import Cell, Predictions, Size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -241,6 +241,30 @@ OPTIMISERS = {"gradient_descent": gradient_descent, "adam": adam}
 
 
 @dataclass(frozen=True)
+class Training:
+    """How a model is trained: full batch, a fixed number of steps, the best rate of a grid.
+
+    validation  share of each class of a training fold that chooses the rate
+    hidden      units of the network
+    """
+
+    optimiser: Literal["gradient_descent", "adam"]
+    steps: Annotated[int, Size(work=1, rehearsal=20)]
+    rates: Annotated[tuple[float, ...], Size(rehearsal=2)]
+    validation: float
+    hidden: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Arms beyond one a metric: steepnesses L of some metrics, the rivals' soft losses of some."""
+
+    steep_metrics: tuple[str, ...]
+    steeps: tuple[int, ...]
+    sol_metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Part:
     """Training and evaluation rows of one fold: fit_x [n, d], fit_y [n], eval_x [m, d]; and the seed of its start."""
 
@@ -258,7 +282,7 @@ def train(
     parts: Sequence[Part],
     losses: Sequence[Loss],
     rate: Tensor,
-    params: SimpleNamespace,
+    training: Training,
     log: Log = lambda step, part, values: None,
 ) -> list[Tensor]:
     """Train every loss on every part from the same start, full batch; `rate` is [B, K].
@@ -278,13 +302,13 @@ def train(
         def told(step: int, part: int, values: Tensor, first: int = i) -> None:
             log(step, first + part, values[back])
 
-        scores = _train(model, some, columns, rate[i : i + size, order], params, told)
+        scores = _train(model, some, columns, rate[i : i + size, order], training, told)
         out += [z[:, back] for z in scores]
     return out
 
 
 def _train(
-    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, params: SimpleNamespace, log: Log
+    model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, training: Training, log: Log
 ) -> list[Tensor]:
     import numpy as np
     import torch
@@ -299,7 +323,7 @@ def _train(
     cov = torch.bmm(x.transpose(1, 2), x) / w.sum(1)[:, None, None]
 
     start, score = MODELS[model]
-    starts = zip(*(start(d, np.random.default_rng(part.seed), params.hidden) for part in parts), strict=True)
+    starts = zip(*(start(d, np.random.default_rng(part.seed), training.hidden) for part in parts), strict=True)
     p = [torch.cat(a).repeat(*[1] * (a[0].dim() - 1), len(losses)).requires_grad_() for a in starts]
     of = objective(losses)
 
@@ -308,13 +332,13 @@ def _train(
     def grads() -> Sequence[Tensor]:
         nonlocal step
         values = of(score(p, x, cov), y, w)  # [B, K]
-        if step % max(1, params.steps // POINTS) == 0:
+        if step % max(1, training.steps // POINTS) == 0:
             for b, row in enumerate(values.detach()):
                 log(step, b, row)
         step += 1
         return torch.autograd.grad(values.sum(), p)
 
-    OPTIMISERS[params.optimiser](p, grads, rate, params.steps)
+    OPTIMISERS[training.optimiser](p, grads, rate, training.steps)
     with torch.no_grad():
         return [
             score([a[b : b + 1] for a in p], torch.tensor(test)[None], cov[b : b + 1])[0]
@@ -390,7 +414,7 @@ def decide(
     model: str,
     folds: Sequence[Any],
     arms: Sequence[Arm],
-    params: SimpleNamespace,
+    training: Training,
     seed: int,
     grow: bool = False,
     log: Callable[..., None] = lambda step, **values: None,
@@ -404,9 +428,9 @@ def decide(
     import numpy as np
     import torch
 
-    grid = list(params.rates)
+    grid = list(training.rates)
     rngs = [np.random.default_rng((seed, i)) for i in range(len(folds))]
-    held = [stratified(f.train_y, params.validation, rng) for f, rng in zip(folds, rngs, strict=True)]
+    held = [stratified(f.train_y, training.validation, rng) for f, rng in zip(folds, rngs, strict=True)]
     inner = [(f.train_x[~h], f.train_y[~h], f.train_x[h]) for f, h in zip(folds, held, strict=True)]
     outer = [(f.train_x, f.train_y, f.test_x) for f in folds]
     if grow:
@@ -417,7 +441,7 @@ def decide(
     columns = [loss for loss in losses for _ in grid]
     rates = torch.tensor([grid * len(losses)] * len(folds), dtype=torch.float64)
     seeds = [(seed, i) for i in range(len(folds))]
-    validation = train(model, [Part(*p, s) for p, s in zip(inner, seeds, strict=True)], columns, rates, params)
+    validation = train(model, [Part(*p, s) for p, s in zip(inner, seeds, strict=True)], columns, rates, training)
 
     chosen = torch.zeros(len(folds), len(arms), dtype=torch.float64)
     threshold = torch.full_like(chosen, 0.5)
@@ -441,7 +465,7 @@ def decide(
     def told(step: int, b: int, values: Tensor) -> None:
         log(step, **{f"{model}_{name}": float(values[at[b, j]]) for j, name in curves})
 
-    test = train(model, [Part(*p, s) for p, s in zip(outer, seeds, strict=True)], columns, rates, params, told)
+    test = train(model, [Part(*p, s) for p, s in zip(outer, seeds, strict=True)], columns, rates, training, told)
     decisions = [(z[:, at[b]].sigmoid() > threshold[b]).to(torch.int64).numpy() for b, z in enumerate(test)]
     return {arm.name: [d[:, j] for d in decisions] for j, arm in enumerate(arms)}
 
@@ -473,28 +497,29 @@ def share_columns(
 # --- the arms --------------------------------------------------------------------------------------------------------
 
 
-def arms_of(params: SimpleNamespace) -> list[Arm]:
+def arms_of(sweep: Sweep) -> list[Arm]:
     """Every arm but the over-sampled and the shuffled ones: `<loss>_<metric>`, an L of the sweep at the end."""
     arms = [Arm(f"any_{m}", Loss("any", m), m) for m in METRICS]
-    arms += [Arm(f"any_{m}_l{s}", Loss("any", m, s), m) for m in params.steep_metrics for s in params.steeps]
-    arms += [Arm(f"{kind}_{m}", Loss(kind, m), m) for kind in SOFT[1:] for m in params.sol_metrics]
+    arms += [Arm(f"any_{m}_l{s}", Loss("any", m, s), m) for m in sweep.steep_metrics for s in sweep.steeps]
+    arms += [Arm(f"{kind}_{m}", Loss(kind, m), m) for kind in SOFT[1:] for m in sweep.sol_metrics]
     arms += [Arm(f"{kind}_{m}", Loss(kind), m) for kind in PLAIN for m in METRICS]
     return arms + [Arm(f"tuned_{m}", Loss("bce"), m, tuned=True) for m in METRICS]
 
 
-def _run(cell: Cell, model: str) -> dict[str, Predictions]:
+def _run(cell: Cell, model: str, training: Training, sweep: Sweep) -> dict[str, Predictions]:
     benchmark: Any = cell.benchmark
-    params = cell.params
 
     def task(units: list[str]) -> dict[str, dict[str, list[int]]]:
-        return {u: _task(benchmark.tasks[u], model, params, cell.seed, cell.history.log) for u in units}
+        return {u: _task(benchmark.tasks[u], model, training, sweep, cell.seed, cell.history.log) for u in units}
 
     done = cell.map(list(cell.queries), task, batch=1)
     names = next(iter(done.values()))
     return {f"{model}_{name}": Predictions({u: done[u][name] for u in done}) for name in names}
 
 
-def _task(task: Any, model: str, params: SimpleNamespace, seed: int, log: Callable[..., None]) -> dict[str, list[int]]:
+def _task(
+    task: Any, model: str, training: Training, sweep: Sweep, seed: int, log: Callable[..., None]
+) -> dict[str, list[int]]:
     """Arm -> the decision for each row of the task, made by the fold that tests it."""
     import numpy as np
 
@@ -503,23 +528,23 @@ def _task(task: Any, model: str, params: SimpleNamespace, seed: int, log: Callab
     shuffled = [SimpleNamespace(train_x=f.train_x, train_y=rng.permutation(f.train_y), test_x=f.test_x) for f in folds]
     placebo = [Arm(f"any_{m}_shuffled", Loss("any", m), m) for m in ("f1", "bacc")]
     found = {
-        **decide(model, folds, arms_of(params), params, seed, log=log),
-        **decide(model, folds, [Arm(f"smote_{m}", Loss("bce"), m) for m in METRICS], params, seed, grow=True),
-        **decide(model, shuffled, placebo, params, seed),
+        **decide(model, folds, arms_of(sweep), training, seed, log=log),
+        **decide(model, folds, [Arm(f"smote_{m}", Loss("bce"), m) for m in METRICS], training, seed, grow=True),
+        **decide(model, shuffled, placebo, training, seed),
     }
     rows = np.concatenate([f.rows for f in folds])
     order = np.argsort(rows)
     return {name: np.concatenate(parts)[order].tolist() for name, parts in found.items()}
 
 
-def slp_arms(cell: Cell) -> dict[str, Predictions]:
+def slp_arms(cell: Cell, *, training: Training, sweep: Sweep) -> dict[str, Predictions]:
     """Logistic regression (one linear layer) under every loss; variants `slp_<arm>`."""
-    return _run(cell, "slp")
+    return _run(cell, "slp", training, sweep)
 
 
-def mlp_arms(cell: Cell) -> dict[str, Predictions]:
+def mlp_arms(cell: Cell, *, training: Training, sweep: Sweep) -> dict[str, Predictions]:
     """The paper's two-unit network under every loss; variants `mlp_<arm>`."""
-    return _run(cell, "mlp")
+    return _run(cell, "mlp", training, sweep)
 
 
 def constant(cell: Cell) -> dict[str, Predictions]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,8 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from methods.parts import llm
 from methods.parts.llm import Context, Ids
 from methods.parts.outputs import Scores, by_variant
-from methods.parts.params import check
-from rankrepro.cell import Cell, Document, Output
+from rankrepro.cell import Cell, Document, Output, Size
 
 OPENING = "Here are some paragraphs:"
 SEPARATOR = "\n\n"
@@ -32,7 +31,14 @@ CONTENT_FREE = "N/A"
 Span = tuple[int, int]  # first token of a document in the prompt, and the one after its last
 
 
-def icr(cell: Cell) -> dict[str, Output]:
+def icr(
+    cell: Cell,
+    *,
+    passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
+    order: Literal["reversed", "original"],
+    instruction: Literal["qa", "ie"],
+    placebo: bool,
+) -> dict[str, Output]:
     """In-context re-ranking: one reading of the documents, and a short one of every query put after them.
 
     full                   masked sum of s(j; q) - s(j; N/A) over a document's tokens
@@ -41,23 +47,21 @@ def icr(cell: Cell) -> dict[str, Output]:
     attention_sorting      the last token's attention, not calibrated
     na_calibration_no_agg  the last token's attention, calibrated, not masked
     na_only                sum of s(j; N/A): the bias that calibration removes
-    placebo                full with another query's text (params.placebo)
+    placebo                full with another query's text, if `placebo`
 
-    params: passage_tokens, order (reversed: the first candidate comes last, next to the query; original), instruction
-    (qa, ie), placebo.
+    order `reversed`: the first candidate comes last, next to the query.
     """
-    lm, p = cell.models["llm"], cell.params
-    check(cell, order=("reversed", "original"), instruction=INSTRUCTION)
+    lm = cell.models["llm"]
 
     def score(q: str) -> dict[str, Scores]:
         docs = list(cell.candidates[q])
-        if p.order == "reversed":
+        if order == "reversed":
             docs.reverse()
-        prompt, spans = document_part(lm, [cell.document(d) for d in docs], p.passage_tokens)
-        tails = [query_part(lm, text, p.instruction) for text in [CONTENT_FREE, cell.queries[q], *decoy(q)]]
+        prompt, spans = document_part(lm, [cell.document(d) for d in docs], passage_tokens)
+        tails = [query_part(lm, text, instruction) for text in [CONTENT_FREE, cell.queries[q], *decoy(q)]]
         context = Context(lm)
         context.read([prompt])
-        free, real, *placebo = [attention(context, tail) for tail in tails]
+        free, real, *others = [attention(context, tail) for tail in tails]
         cell.meter.add(q, input_tokens=len(prompt) + sum(map(len, tails)), forward_passes=len(tails))
 
         variants = {
@@ -68,12 +72,12 @@ def icr(cell: Cell) -> dict[str, Output]:
             "na_calibration_no_agg": [(real["last"] - free["last"])[a:b].sum() for a, b in spans],
             "na_only": [free["all"][a:b].sum() for a, b in spans],
         }
-        for other in placebo:
+        for other in others:
             variants["placebo"] = [masked_sum((other["all"] - free["all"])[a:b]) for a, b in spans]
         return {v: {d: float(s) for d, s in zip(docs, scores, strict=True)} for v, scores in variants.items()}
 
     def decoy(q: str) -> list[str]:
-        return [cell.decoys[q]] if p.placebo else []
+        return [cell.decoys[q]] if placebo else []
 
     return dict(by_variant(cell.map(list(cell.queries), lambda queries: {q: score(q) for q in queries})))
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.parts.params import check
+from methods.parts.topk import best
 from methods.parts.vision import feature_map, middle_map, tensor
-from rankrepro.cell import Cell, Output, Ranking, Retrieval
+from rankrepro.cell import Cell, Output, Ranking, Retrieval, Size
 
 Array = np.ndarray
 
@@ -62,38 +62,45 @@ def names(cell: Cell) -> list[str]:
 
 
 @torch.inference_mode()
-def features(cell: Cell) -> dict[str, Array]:
+def features(
+    cell: Cell,
+    *,
+    scales: list[float],
+    floor: float,
+    pools: list[list[float]],
+    batch: Annotated[int, Size(rehearsal=8)],
+) -> dict[str, Array]:
     """Stage: pooled maps `<window>_<p>` [scales, images, c] float16; window 0 is without Regional-GeM.
 
-    params: scales, floor (ReLUP: the least that clamps before the last stage let through), pools ([window, p]), batch.
+    floor: ReLUP, the least that clamps before the last stage let through. pools: pairs of window and p.
     """
-    p, order = cell.params, names(cell)
-    found: dict[str, list[list[Array]]] = {f"{w}_{e}": [[] for _ in p.scales] for w, e in p.pools}
-    for start in range(0, len(order), p.batch):
-        pixels = [cell.benchmark.images[n] for n in order[start : start + p.batch]]  # type: ignore[attr-defined]
-        for i, scale in enumerate(p.scales):
-            x = feature_map(cell.models["vision"], tensor(pixels, scale), p.floor)
-            x5 = {w: regional(x, w) if w else x for w, _ in p.pools}
-            for w, e in p.pools:
+    order = names(cell)
+    found: dict[str, list[list[Array]]] = {f"{w}_{e}": [[] for _ in scales] for w, e in pools}
+    for start in range(0, len(order), batch):
+        pixels = [cell.benchmark.images[n] for n in order[start : start + batch]]  # type: ignore[attr-defined]
+        for i, scale in enumerate(scales):
+            x = feature_map(cell.models["vision"], tensor(pixels, scale), floor)
+            x5 = {w: regional(x, w) if w else x for w, _ in pools}
+            for w, e in pools:
                 found[f"{w}_{e}"][i].append(gem(x5[w], e).cpu().numpy().astype(np.float16))
         cell.progress(start + len(pixels), len(order))
-    return {key: np.stack([np.concatenate(part) for part in scales]) for key, scales in found.items()}
+    return {key: np.stack([np.concatenate(part) for part in parts]) for key, parts in found.items()}
 
 
-def descriptors(cell: Cell) -> dict[str, Array]:
+def descriptors(cell: Cell, *, dims: int, configurations: dict[str, Any]) -> dict[str, Array]:
     """Stage: unit descriptors [images, dims] of each configuration, whitened on queries of training levels.
 
-    params: dims (0: no whitening), configurations: name -> `from` (an input), `pool` (a key of it), `scales` (mean,
-    max), and `dims` where it differs.
+    dims: 0 for no whitening. configurations: name -> `from` (an input), `pool` (a key of it), `scales` (mean, max), and
+    `dims` where it differs.
     """
     order = names(cell)
     train = set(cell.benchmark.of_split("train"))
     held_out = [i for i, n in enumerate(order) if n in train]
     found = {}
-    for name, c in cell.params.configurations.items():
+    for name, c in configurations.items():
         g = unit(cell.inputs[c["from"]][c["pool"]].astype(np.float32))  # [scales, images, c]
-        if dims := c.get("dims", cell.params.dims):
-            mean, projection = whitening(g[:, held_out].reshape(-1, g.shape[-1]), dims)
+        if kept := c.get("dims", dims):
+            mean, projection = whitening(g[:, held_out].reshape(-1, g.shape[-1]), kept)
             g = unit((g - mean) @ projection)
         found[name] = over_scales(g, c["scales"]).astype(np.float32)
     return found
@@ -102,11 +109,11 @@ def descriptors(cell: Cell) -> dict[str, Array]:
 # --- the first stage -------------------------------------------------------------------------------------------------
 
 
-def search(cell: Cell) -> dict[str, Output]:
-    """Rank the database by cosine: one variant a configuration of the stage `descriptors`.
+def search(cell: Cell, *, depth: int, permuted: str) -> dict[str, Output]:
+    """Rank the database by cosine: one variant for each configuration of the stage `descriptors`.
 
-    `chance` is the placebo: a configuration whose database vectors are dealt out anew.
-    params: depth (documents kept of a ranking), permuted (the configuration of `chance`).
+    `chance` is the placebo: the configuration `permuted`, whose database vectors are dealt out anew.
+    depth: documents kept of a ranking.
     """
     row = {n: i for i, n in enumerate(names(cell))}
     documents = sorted(cell.benchmark.corpus)
@@ -115,19 +122,19 @@ def search(cell: Cell) -> dict[str, Output]:
     found: dict[str, Output] = {}
     for name, d in cell.inputs["descriptors"].items():
         q = d[[row[t] for t in cell.queries.values()]]
-        found[name] = Retrieval(_nearest(cell, q, d[columns], documents))
-        if name == cell.params.permuted:
-            found["chance"] = Retrieval(_nearest(cell, q, d[dealt], documents))
+        found[name] = Retrieval(_nearest(cell, q, d[columns], documents, depth))
+        if name == permuted:
+            found["chance"] = Retrieval(_nearest(cell, q, d[dealt], documents, depth))
     return found
 
 
-def sequences(cell: Cell) -> dict[str, Output]:
+def sequences(cell: Cell, *, configuration: str, depth: int) -> dict[str, Output]:
     """The same for frames in sequences, whose descriptor is the mean of three frames': seq2im, im2seq, seq2seq.
 
-    A frame without neighbours on both sides stands alone; the measures leave it out. params: configuration, depth.
+    A frame without neighbours on both sides stands alone; the measures leave it out.
     """
     row = {n: i for i, n in enumerate(names(cell))}
-    single = cell.inputs["descriptors"][cell.params.configuration]
+    single = cell.inputs["descriptors"][configuration]
     smooth = single.copy()
     for frames in cell.benchmark.walks.values():  # type: ignore[attr-defined]
         rows = [row[f] for f in frames]
@@ -137,16 +144,14 @@ def sequences(cell: Cell) -> dict[str, Output]:
     asked, answers = [row[t] for t in cell.queries.values()], [row[d] for d in documents]
     kinds = {"im": single, "seq": smooth}
     return {
-        f"{a}2{b}": Retrieval(_nearest(cell, kinds[a][asked], kinds[b][answers], documents))
+        f"{a}2{b}": Retrieval(_nearest(cell, kinds[a][asked], kinds[b][answers], documents, depth))
         for a, b in (("seq", "im"), ("im", "seq"), ("seq", "seq"))
     }
 
 
-def _nearest(cell: Cell, q: Array, x: Array, documents: Sequence[str]) -> dict[str, dict[str, float]]:
+def _nearest(cell: Cell, q: Array, x: Array, documents: Sequence[str], depth: int) -> dict[str, dict[str, float]]:
     """Query -> the `depth` documents with the highest cosine, of q [queries, c] and x [documents, c]."""
-    s = q @ x.T
-    best = np.argsort(-s, axis=1, kind="stable")[:, : cell.params.depth]
-    return {name: {documents[j]: float(s[i, j]) for j in best[i]} for i, name in enumerate(cell.queries)}
+    return {name: best(documents, scores, depth) for name, scores in zip(cell.queries, q @ x.T, strict=True)}
 
 
 # --- re-ranking ------------------------------------------------------------------------------------------------------
@@ -202,24 +207,29 @@ MODES: dict[str, Callable[..., Array]] = {
 }
 
 
-def rerank(cell: Cell) -> Ranking:
+def rerank(
+    cell: Cell,
+    *,
+    mode: Literal["superglobal", "database_only", "query_only", "alpha"],
+    configuration: str,
+    grid: dict[str, list[float]],
+    permuted: bool,
+) -> Ranking:
     """Re-rank the first m candidates; those behind keep their order below.
 
-    params: mode (a key of MODES), configuration (of the stage `descriptors`), grid: m, k and beta or alpha -> values
-    to choose from. Of several the best on validation queries is taken. permuted: candidates get each other's vectors.
+    configuration: of the stage `descriptors`. grid: m, k and beta or alpha -> values to choose from; of several the
+    best on validation queries is taken. permuted: candidates get each other's vectors.
     """
-    p = cell.params
-    check(cell, mode=MODES)
-    d, row = cell.inputs["descriptors"][p.configuration], {n: i for i, n in enumerate(names(cell))}
-    options = [dict(zip(p.grid, values, strict=True)) for values in itertools.product(*p.grid.values())]
+    d, row = cell.inputs["descriptors"][configuration], {n: i for i, n in enumerate(names(cell))}
+    options = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
     def score(q: str, settings: Mapping[str, Any]) -> dict[str, float]:
         rest = {n: value for n, value in settings.items() if n != "m"}
         docs = list(cell.candidates[q])
         rows = np.array([row[x] for x in docs[: settings["m"]]])
-        if p.permuted:
+        if permuted:
             rows = np.random.default_rng([cell.seed, len(docs)]).permutation(rows)
-        head = MODES[p.mode](d[row[cell.queries[q]]], d[rows], **rest)
+        head = MODES[mode](d[row[cell.queries[q]]], d[rows], **rest)
         return with_tail(docs, head)
 
     chosen = options[0]
@@ -252,33 +262,33 @@ def _validated(cell: Cell, scores: Mapping[str, Mapping[str, float]]) -> float:
 
 
 @torch.inference_mode()
-def local_features(cell: Cell) -> dict[str, Array]:
+def local_features(cell: Cell, *, blocks: int, batch: Annotated[int, Size(rehearsal=8)]) -> dict[str, Array]:
     """Stage: unit vectors of every cell of the map at a stride of 16, [images, rows, columns, 112] float16.
 
-    params: blocks (of the network, before the map), batch.
+    blocks: of the network, before the map.
     """
-    p, order, found = cell.params, names(cell), []
-    for start in range(0, len(order), p.batch):
-        pixels = [cell.benchmark.images[n] for n in order[start : start + p.batch]]  # type: ignore[attr-defined]
-        x = F.normalize(middle_map(cell.models["vision"], tensor(pixels), p.blocks), dim=1)
+    order, found = names(cell), []
+    for start in range(0, len(order), batch):
+        pixels = [cell.benchmark.images[n] for n in order[start : start + batch]]  # type: ignore[attr-defined]
+        x = F.normalize(middle_map(cell.models["vision"], tensor(pixels), blocks), dim=1)
         found.append(x.permute(0, 2, 3, 1).cpu().numpy().astype(np.float16))
         cell.progress(start + len(pixels), len(order))
     return {"local": np.concatenate(found)}
 
 
-def match_local(cell: Cell) -> Ranking:
+def match_local(cell: Cell, *, m: int, pixels: float) -> Ranking:
     """Re-rank by geometry: mutual nearest neighbours between two maps, then the inliers of one affine map (RANSAC).
 
-    Ties keep the order of the first stage. params: m, pixels (of error of an inlier).
+    Ties keep the order of the first stage. pixels: of error of an inlier.
     """
-    p, local = cell.params, cell.inputs["local"]["local"]
+    local = cell.inputs["local"]["local"]
     row = {n: i for i, n in enumerate(names(cell))}
 
     def score(q: str) -> dict[str, float]:
         docs = list(cell.candidates[q])
         asked = local[row[cell.queries[q]]].astype(np.float32)
-        inliers = [matches(asked, local[row[x]].astype(np.float32), p.pixels) for x in docs[: p.m]]
-        return with_tail(docs, np.array(inliers) - np.arange(len(inliers)) / (p.m + 1))
+        inliers = [matches(asked, local[row[x]].astype(np.float32), pixels) for x in docs[:m]]
+        return with_tail(docs, np.array(inliers) - np.arange(len(inliers)) / (m + 1))
 
     return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q) for q in queries}, batch=4))
 

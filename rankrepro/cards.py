@@ -130,7 +130,7 @@ def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, st
 
 def stage_inputs(spec: Mapping[str, Any]) -> dict[str, str]:
     """Name of an input -> `corpus`, `benchmark`, a stage or a row. In a list a stage or row goes by its own name."""
-    inputs = spec["inputs"]
+    inputs = spec.get("inputs", {})
     return dict(inputs) if isinstance(inputs, Mapping) else {i.rpartition(".")[2]: i for i in inputs}
 
 
@@ -181,6 +181,11 @@ def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
             for name in settings.get(key, {}):
                 if name not in known and (key, name) not in (("params", "all"), ("seconds", "all")):
                     raise UnknownName("arm", name, known, where=f"{where}: scales.{scale}.{key}")
+
+
+def where_of(card: Card) -> str:
+    """The file of a card, as errors name it."""
+    return _short(card.file)
 
 
 def _short(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The cell contract: what a method sees, and what it may return.
 
-A method is a function `fn(cell) -> Output | dict[str, Output]`; the dictionary's keys are the variants its card lists.
+A method is a function `fn(cell, *, parameters...) -> Output | dict[str, Output]`; the dictionary's keys are the variants
+its card lists, and its parameters are keyword-only, with annotations that the plan checks a card against.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from rankrepro import runs
@@ -281,7 +281,6 @@ class Cell:
     queries     query id -> text, the queries of this cell in a fixed order
     candidates  query id -> document ids in the order the re-ranker is given them (empty for retrieval arms)
     decoys      query id -> the text of another query of this cell (placebos)
-    params      the arm's parameters as attributes
     models      name -> loaded model (rankrepro.models)
     inputs      name -> Output of a stage or arm this cell builds on
     history     what training logs: history.log(step, loss=...)
@@ -291,7 +290,6 @@ class Cell:
     benchmark: Benchmark
     queries: Mapping[str, str]
     candidates: Mapping[str, Sequence[str]]
-    params: SimpleNamespace
     seed: int = 0
     models: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)

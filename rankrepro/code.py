@@ -60,6 +60,7 @@ class Code:
         self._modules: dict[str, Module] = {}
         self._closures: dict[Definition, tuple[frozenset[Definition], frozenset[str]]] = {}
         self._digests: dict[Definition, str] = {}
+        self._texts: dict[tuple[Definition, frozenset[str]], str] = {}
         self.signatures: dict[Definition, Any] = {}  # read by rankrepro.signatures
 
     # --- where things are ---
@@ -120,7 +121,7 @@ class Code:
         if start not in self._digests:
             definitions, modules = self._closure(start)
             shared = Counter(d.name for d in definitions if d.name != WHOLE)
-            ambiguous = {name for name, n in shared.items() if n > 1}
+            ambiguous = frozenset(name for name, n in shared.items() if n > 1)
             texts = [f"{d.name}={self._text(d, ambiguous)}" for d in definitions if d.name != WHOLE]
             for module in map(self.module, modules):
                 texts += [self._spelled(module, effect, ambiguous) for effect in module.effects]
@@ -270,12 +271,15 @@ class Code:
 
     # --- spelling ---
 
-    def _text(self, definition: Definition, ambiguous: set[str]) -> str:
-        module = self.module(definition.module)
-        nodes = module.bindings.get(definition.name, [])
-        return ";".join(self._spelled(module, node, ambiguous) for node in nodes)
+    def _text(self, definition: Definition, ambiguous: frozenset[str]) -> str:
+        key = (definition, ambiguous)
+        if key not in self._texts:
+            module = self.module(definition.module)
+            nodes = module.bindings.get(definition.name, [])
+            self._texts[key] = ";".join(self._spelled(module, node, ambiguous) for node in nodes)
+        return self._texts[key]
 
-    def _spelled(self, module: Module, node: ast.AST, ambiguous: set[str]) -> str:
+    def _spelled(self, module: Module, node: ast.AST, ambiguous: frozenset[str]) -> str:
         """A tree as text, references by what they stand for."""
         aliases, local = self._aliases(module, node), _locals(node)
 

@@ -1,13 +1,97 @@
-"""The parameters of a method: keyword-only arguments, some of them dataclasses whose fields a card gives flat."""
+"""The parameters of a method: from a card to keyword-only arguments, some of them dataclasses whose fields are flat.
+
+A card gives them in layers; the later ones win: of the card for `all`, of the card for a function, the arm's own, of the
+scale for `all`, of the scale for a function, of the scale for the arm. What is given for `all` goes to the functions that
+have such a parameter; what is given for a function or an arm, they must have.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
+
+from rankrepro import signatures
+from rankrepro.cards import Card, where_of
+from rankrepro.code import Code
+from rankrepro.errors import ConfigError, UnknownName
+
+Layer = tuple[str, Mapping[str, Any]]  # the key of a card, and the parameters below it
+
+
+def of_node(card: Card, name: str, spec: Mapping[str, Any], scale: str, code: Code) -> dict[str, Any]:
+    """What an arm's or stage's function is given at a scale. Raises UnknownName or ConfigError that names the key."""
+    signature = signatures.of(spec["fn"], code, f"{where_of(card)}: {_kind(card, name)}.{name}.fn")
+    params: dict[str, Any] = {}
+    for key, layer in _layers(card, name, spec, scale):
+        for parameter, value in layer.items():
+            if parameter in signature.parameters:
+                signature.parameters[parameter].check(value, f"{where_of(card)}: {key}.{parameter}")
+                params[parameter] = value
+            elif not key.endswith(".all"):
+                raise UnknownName("parameter", parameter, signature.parameters, where=f"{where_of(card)}: {key}")
+    missing = [p.name for p in signature.parameters.values() if p.required and p.name not in params]
+    if missing:
+        raise ConfigError(
+            f"{where_of(card)}: {_kind(card, name)}.{name}: {spec['fn']} needs the parameter '{missing[0]}'; give it "
+            f"under `params` of the {_kind(card, name)[:-1]}, or of scale {scale}"
+        )
+    return params
+
+
+def check(card: Card, code: Code) -> None:
+    """Every parameter that a card gives for all, or for a function, is one of some arm's or stage's."""
+    specs = {**card.stages, **card.arms}
+    known = {s["fn"]: signatures.of(s["fn"], code, f"{where_of(card)}: {n}.fn").parameters for n, s in specs.items()}
+    for key, sections in _sections(card):
+        for name, params in sections.items():
+            of = {p: None for parameters in known.values() for p in parameters} if name == "all" else known.get(name, {})
+            if name != "all" and name not in known and name not in specs:
+                raise UnknownName("arm, stage or function", name, [*known, *specs, "all"], f"{where_of(card)}: {key}")
+            for parameter in params if name not in specs else ():
+                if parameter not in of:
+                    raise UnknownName("parameter", parameter, of, where=f"{where_of(card)}: {key}.{name}")
+    for name, spec in specs.items():
+        for scale in {"desk", *card.data.get("scales", {})}:
+            for key, layer in _layers(card, name, spec, scale):
+                for parameter in layer:
+                    if parameter not in known[spec["fn"]] and not key.endswith(".all"):
+                        raise UnknownName("parameter", parameter, known[spec["fn"]], where=f"{where_of(card)}: {key}")
+
+
+def capped(params: Mapping[str, Any], signature: signatures.Signature) -> dict[str, Any]:
+    """Numbers no larger, lists no longer than what their parameters declare for a rehearsal."""
+    caps = {name: p.rehearsal for name, p in signature.parameters.items()}
+    return {name: value if caps[name] is None else _least(value, caps[name]) for name, value in params.items()}
+
+
+def _least(value: Any, cap: Any) -> Any:
+    return value[:cap] if isinstance(value, list) else value if value is None else min(value, cap)
+
+
+def _kind(card: Card, name: str) -> str:
+    return "arms" if name in card.arms else "stages"
+
+
+def _sections(card: Card) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
+    yield "params", card.data.get("params", {})
+    for scale, settings in card.data.get("scales", {}).items():
+        yield f"scales.{scale}.params", settings.get("params", {})
+
+
+def _layers(card: Card, name: str, spec: Mapping[str, Any], scale: str) -> Iterator[Layer]:
+    own, of_scale = card.data.get("params", {}), card.at(scale).get("params", {})
+    for key in ("all", spec["fn"]):
+        yield f"params.{key}", own.get(key, {})
+    yield f"{_kind(card, name)}.{name}.params", spec.get("params", {})
+    for key in ("all", spec["fn"], name):
+        yield f"scales.{scale}.params.{key}", of_scale.get(key, {})
+
+
+# --- from parameters to arguments ------------------------------------------------------------------------------------
 
 
 def bind(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:

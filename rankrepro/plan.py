@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, models, packing, rehearsal
-from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, stage_inputs, stage_of, validate
+from rankrepro import artifacts, benchmarks, models, packing, parameters, rehearsal, signatures
+from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, stage_inputs, stage_of, validate, where_of
+from rankrepro.code import METHODS, Code
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
 from rankrepro.store import Store, digest_of
 
 HARNESS = 1  # bump by hand when the harness changes what a cell computes
-METHODS = ROOT / "methods"
 SCALES = ROOT / "config" / "scales"
 DEFAULT_SPLIT = ["train", "test"]  # everything but validation
 
@@ -108,57 +105,14 @@ def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
     return keys
 
 
-# --- code closure ----------------------------------------------------------------------------------------------------
-
-
-def closure(module: str, methods: Path = METHODS) -> list[Path]:
-    """The file of `methods/<module>.py` and of every module under methods/ that it imports, however far."""
-    todo, files = [methods / f"{module}.py"], []
-    while todo:
-        file = todo.pop()
-        if file in files:
-            continue
-        files.append(file)
-        todo += _imports(file, methods)
-    return sorted(files)
-
-
-@cache
-def _imports(file: Path, methods: Path) -> list[Path]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    candidates = (methods.joinpath(*n.split(".")[1:]).with_suffix(".py") for n in names if n.startswith("methods."))
-    return sorted(p for p in candidates if p.exists())
-
-
-@cache
-def code_digest(module: str, methods: Path = METHODS) -> str:
-    h = hashlib.sha256()
-    for file in closure(module, methods):
-        h.update(file.relative_to(methods).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return h.hexdigest()
-
-
-@cache
-def _functions(module: str, methods: Path) -> tuple[str, ...]:
-    file = methods / f"{module}.py"
-    if not file.exists():
-        raise UnknownName("method module", module, [f.stem for f in methods.glob("[!_]*.py")])
-    return tuple(n.name for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef))
-
-
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
 class _Planner:
     def __init__(
-        self, cards: Mapping[str, Card], scale: str, papers: str | list[str], methods: Path, shortest: float
+        self, cards: Mapping[str, Card], scale: str, papers: str | list[str], code: Code, shortest: float
     ) -> None:
-        self.cards, self.methods, self.shortest = cards, methods, shortest
+        self.cards, self.code, self.shortest = cards, code, shortest
         self.scale = load_scale(scale)
         self.name = self.scale.get("like", scale)  # what cards say of this scale holds
         self.caps = self.scale.get("caps", {})
@@ -171,6 +125,7 @@ class _Planner:
 
     def make(self) -> Plan:
         for key in self.plan.papers:
+            parameters.check(self.cards[key], self.code)
             self._paper(self.cards[key])
         self.plan.jobs = {job.id: job for job in self._pack()}
         return self.plan
@@ -259,16 +214,14 @@ class _Planner:
         return found
 
     def _base(self, card: Card, name: str, spec: Mapping[str, Any], kind: str, seed: int) -> dict[str, Any]:
-        module, function = spec["fn"].split(".")
-        known = _functions(module, self.methods)
-        if function not in known:
-            raise UnknownName("function", function, known, where=f"papers/{card.key}.yaml: {name}.fn")
+        params = self._params(card, name, spec)
+        self._check_taken(card, name, spec)
         return {
             "harness": HARNESS,
             "kind": kind,
-            "fn": spec["fn"],
-            "code": code_digest(module, self.methods),
-            "params": self._params(card, name, spec),
+            "fn": spec["fn"],  # where to find it; its name is part of its code
+            "code": self.code.digest(spec["fn"]),
+            "params": params,
             "models": self._models(card, spec),
             "seed": seed,
             "threads": spec.get("threads", self.scale["threads"]),
@@ -276,11 +229,21 @@ class _Planner:
             **self.marks,
         }
 
+    def _check_taken(self, card: Card, name: str, spec: Mapping[str, Any]) -> None:
+        """The models and inputs that the function's code takes from its cell are given by the card."""
+        signature = signatures.of(spec["fn"], self.code)
+        given = {"models": set(spec.get("models", {})), "inputs": set(stage_inputs(spec))}
+        for kind, needed in (("models", signature.models), ("inputs", signature.inputs)):
+            if missing := sorted(needed - given[kind]):
+                where = f"{where_of(card)}: {'arms' if name in card.arms else 'stages'}.{name}"
+                example = "{" + f"{missing[0]}: {'<role>' if kind == 'models' else '<stage or arm>'}" + "}"
+                raise ConfigError(
+                    f"{where}: {spec['fn']} takes the {kind[:-1]} '{missing[0]}'; add `{kind}: {example}` to it"
+                )
+
     def _params(self, card: Card, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """The arm's own, over them the scale's for `all`, over them the scale's for the arm."""
-        of_scale = card.at(self.name).get("params", {})
-        params = {**spec.get("params", {}), **of_scale.get("all", {}), **of_scale.get(name, {})}
-        return {key: _capped(value, self.caps[key]) if key in self.caps else value for key, value in params.items()}
+        params = parameters.of_node(card, name, spec, self.name, self.code)
+        return parameters.capped(params, signatures.of(spec["fn"], self.code)) if self.marks else params
 
     def _seconds(self, card: Card, name: str, spec: Mapping[str, Any], default: float) -> float:
         """Predicted seconds a unit: the scale's for the arm, the scale's for `all`, the arm's own."""
@@ -374,7 +337,7 @@ class _Planner:
         return self._node(f"{card.key}.{timing['name']}", full, seconds)
 
     def _node(self, name: str, spec: dict[str, Any], seconds: float) -> Node:
-        digest = digest_of({**spec, "benchmark": spec["benchmark"]["digest"]})
+        digest = digest_of(_identity(spec))
         if digest not in self.plan.nodes:
             probe = Node(name, digest, spec, seconds, 0)
             level = 1 + max((self.plan.nodes[d].level for d in probe.needs()), default=0)
@@ -399,9 +362,11 @@ class _Planner:
             )
 
 
-def _capped(value: Any, cap: float) -> Any:
-    """A number no larger than `cap`, a list no longer."""
-    return value[: int(cap)] if isinstance(value, list) else min(value, cap)
+def _identity(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a spec determines its result: not where a function lies, nor what a benchmark is called."""
+    sides = {side: _identity(spec[side]) for side in ("a", "b") if side in spec}
+    rest = {k: v for k, v in spec.items() if k != "fn"}
+    return {**rest, **sides, "benchmark": spec["benchmark"]["digest"]}
 
 
 def _needs_of(spec: Mapping[str, Any]) -> list[str]:
@@ -413,14 +378,14 @@ def make_plan(
     cards: Mapping[str, Card],
     scale: str,
     papers: str | list[str] = "all",
-    methods: Path = METHODS,
+    code: Code = METHODS,
     shortest: float = 0.0,
 ) -> Plan:
     """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key.
 
     `shortest`: seconds of predicted work a job should have at least; more than 0 on clusters, where a job costs a wait.
     """
-    return _Planner(cards, scale, papers, methods, shortest).make()
+    return _Planner(cards, scale, papers, code, shortest).make()
 
 
 def stale(cards: Mapping[str, Card], scale: str, made: Mapping[str, Iterable[str]]) -> dict[str, str]:

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, lock, models, rehearsal, resources
+from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal, resources
 from rankrepro.benchmarks.base import Benchmark
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, Meter, Output
+from rankrepro.code import METHODS
 from rankrepro.errors import DISK_FULL, BenchmarkError, OutputError, RankReproError, StoreError
 from rankrepro.phases import COMPUTING, IMPORTS, LOADING, WRITING, Phases
 from rankrepro.store import Store, no_room, room, write_whole
@@ -116,7 +116,7 @@ class Runner:
         self.phases.enter(COMPUTING, node["name"])
         started = time.time()
         with cell.meter.whole():
-            result = function(cell)
+            result = function(cell, **parameters.bind(function, spec["params"]))
         self.phases.enter(WRITING, node["name"])
         cost = cell.meter.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
         if spec["kind"] == "stage" and not isinstance(result, Output):
@@ -173,7 +173,6 @@ class Runner:
             benchmark=benchmark,
             queries=queries,
             candidates=self._candidates(name, spec, queries),
-            params=SimpleNamespace(**spec["params"]),
             seed=spec["seed"],
             models={n: self.model(m["id"], spec["dtype"], m.get("mixed", False)) for n, m in spec["models"].items()},
             inputs={n: self._input(i) for n, i in spec["inputs"].items()},
@@ -213,6 +212,7 @@ class Runner:
         spec = node["spec"]
         sides = ("a", "b")
         functions = dict(zip(sides, self._methods(node["name"], *(spec[s] for s in sides)), strict=True))
+        arguments = {side: parameters.bind(functions[side], spec[side]["params"]) for side in sides}
         cells = {side: self.cell(node["name"], spec[side]) for side in sides}
         shared = [u for u in cells["a"].queries if u in cells["b"].queries]
         units = pick(node["name"], shared, spec["n"] + 1)
@@ -230,7 +230,7 @@ class Runner:
                     side = run[0]
                     cell = _only(cells[side], unit)
                     start = time.perf_counter()
-                    functions[side](cell)
+                    functions[side](cell, **arguments[side])
                     if i > 0:  # the first unit warms caches and pools
                         seconds[run][unit] = round(time.perf_counter() - start, 6)
                         work[side][unit] = {n: v for n, v in cell.meter.units[unit].items() if n != "seconds"}
@@ -259,9 +259,9 @@ class Runner:
 
 
 def method(fn: str) -> Any:
-    """`module.function` under methods/."""
-    module, name = fn.split(".")
-    return getattr(importlib.import_module(f"methods.{module}"), name)
+    """`<module>.<function>` under methods/, imported."""
+    module, name = METHODS.find(fn)
+    return getattr(importlib.import_module(module), name)
 
 
 def queries_of(benchmark: Any, split: Sequence[str], sample: int | None, mode: str) -> dict[str, str]:
@@ -294,7 +294,7 @@ def _only(cell: Cell, unit: str) -> Cell:
     """The same cell with one unit, no shards and a fresh meter."""
     candidates = {unit: cell.candidates[unit]} if cell.candidates else {}
     return Cell(
-        cell.name, cell.benchmark, {unit: cell.queries[unit]}, candidates, cell.params, cell.seed, cell.models,
+        cell.name, cell.benchmark, {unit: cell.queries[unit]}, candidates, cell.seed, cell.models,
         cell.inputs, {unit: cell.decoys[unit]}, Meter(),
     )  # fmt: skip
 

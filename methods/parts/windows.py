@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from string import ascii_uppercase as LETTERS
 from typing import TypeVar
 
+from rankrepro.errors import ConfigError
+
 K = TypeVar("K", bound=Hashable)
 Order = list[str]
 
@@ -30,6 +32,12 @@ def slide(
             result[key][spans[key]] = permuted
         ends = {key: ends[key] - step for key, span in spans.items() if span.start > 0}
     return result
+
+
+def check_windows(name: str, window: int, step: int) -> None:
+    """ConfigError unless windows overlap, or touch, and every passage of one has a letter."""
+    if not 0 < step <= window <= len(LETTERS):
+        raise ConfigError(f"{name}: window {window}, step {step}: need 0 < step <= window <= {len(LETTERS)}")
 
 
 def plain(text: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from rankrepro.cell import Cell, Retrieval
 
 
-def run(cell: Cell) -> Retrieval:
+def run(cell: Cell, *, file: str, sha256: str, k: int) -> Retrieval:
     """A TREC run file as a row: its scores, of the first `k` documents of a query. What making it cost is not known.
 
-    params: file (below the folder of runs), sha256 (of the file), k.
+    file: below the folder of runs. sha256: of the file.
     """
-    p = cell.params
-    found = cell.made_elsewhere(p.file, p.sha256)
-    return Retrieval({q: dict(list(scores.items())[: p.k]) for q, scores in found.items()})
+    scores = cell.made_elsewhere(file, sha256)
+    return Retrieval({q: dict(list(ranked.items())[:k]) for q, ranked in scores.items()})
