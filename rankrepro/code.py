@@ -26,7 +26,7 @@ from rankrepro.errors import ConfigError, UnknownName
 
 ROOT = Path(__file__).resolve().parent.parent
 WHOLE = "*"  # every definition of a module
-DYNAMIC = {"globals", "vars", "eval", "exec", "__import__", "import_module"}  # called by these names
+DYNAMIC = {"globals", "eval", "exec", "__import__", "import_module"}  # called by these names
 DYNAMIC_METHODS = {"import_module", "__subclasses__"}  # or as methods of anything
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
@@ -60,6 +60,7 @@ class Code:
         self._modules: dict[str, Module] = {}
         self._closures: dict[Definition, tuple[frozenset[Definition], frozenset[str]]] = {}
         self._digests: dict[Definition, str] = {}
+        self._used: dict[int, frozenset[Definition]] = {}  # by `id` of a statement: modules keep them alive
         self._texts: dict[tuple[Definition, frozenset[str]], str] = {}
         self.signatures: dict[Definition, Any] = {}  # read by rankrepro.signatures
 
@@ -146,10 +147,10 @@ class Code:
                     todo += [Definition(module.name, name) for name in module.bindings]
                 nodes = module.bindings.get(definition.name, [])
                 todo += [use for node in nodes for use in self._uses(module, node)]
-                for other in self._loaded({module.name, *self._imported_inside(module, nodes)} - loaded) - loaded:
-                    loaded.add(other)
-                    effects = self.module(other).effects
-                    todo += [use for effect in effects for use in self._uses(self.module(other), effect)]
+                for name in self._loaded({module.name, *self._imported_inside(module, nodes)} - loaded) - loaded:
+                    loaded.add(name)
+                    other = self.module(name)
+                    todo += [use for effect in other.effects for use in self._uses(other, effect)]
             self._closures[start] = frozenset(seen), frozenset(loaded)
         return self._closures[start]
 
@@ -241,7 +242,13 @@ class Code:
             return self.resolve(".".join([self.module(module).imports[rest[0]], *rest[1:]]))
         return Definition(module, WHOLE)
 
-    def _uses(self, module: Module, node: ast.AST) -> Iterator[Definition]:
+    def _uses(self, module: Module, node: ast.AST) -> frozenset[Definition]:
+        """Definitions of ours that a statement names."""
+        if id(node) not in self._used:
+            self._used[id(node)] = frozenset(self._references(module, node))
+        return self._used[id(node)]
+
+    def _references(self, module: Module, node: ast.AST) -> Iterator[Definition]:
         aliases = self._aliases(module, node)
         inside = _locals(node)  # and names that are the beginning of a dotted one
         for n in ast.walk(node):
