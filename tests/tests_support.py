@@ -66,20 +66,20 @@ def _score(query, document):
     return len(q & words(document.content)) / (1 + len(q))
 
 
-def lexical(cell):
+def lexical(cell, *, k: int):
     found = {}
     for q, text in cell.queries.items():
         scores = {d.id: _score(text, d) for d in cell.benchmark.corpus.values()}
-        found[q] = dict(sorted(scores.items(), key=lambda s: (-s[1], s[0]))[: cell.params.k])
+        found[q] = dict(sorted(scores.items(), key=lambda s: (-s[1], s[0]))[:k])
     return Retrieval(found)
 
 
-def overlap(cell):
-    def batch(units):
+def overlap(cell, *, batch: int):
+    def score(units):
         time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
         return {q: {d: _score(cell.queries[q], cell.document(d)) for d in cell.candidates[q]} for q in units}
 
-    return Ranking(cell.map(list(cell.queries), batch, cell.params.batch))
+    return Ranking(cell.map(list(cell.queries), score, batch))
 
 
 def noise(cell):

@@ -30,44 +30,44 @@ def _overlap(query, document):
     return len(wanted & _words(document.content)) / (1 + len(wanted))
 
 
-def _rank(cell, score):
-    def batch(units):
+def _rank(cell, batch, score):
+    def rank(units):
         _note(cell, units)
         return {q: {d: score(q, d) for d in cell.candidates[q]} for q in units}
 
-    return Ranking(cell.map(list(cell.queries), batch, cell.params.batch))
+    return Ranking(cell.map(list(cell.queries), rank, batch))
 
 
-def lengths(cell):
-    def batch(units):
+def lengths(cell, *, batch: int):
+    def measure(units):
         _note(cell, units)
         return {d: len(cell.document(d).content) for d in units}
 
-    found = cell.map(sorted(cell.benchmark.corpus), batch, cell.params.batch)
+    found = cell.map(sorted(cell.benchmark.corpus), measure, batch)
     return {"lengths": np.array([found[d] for d in sorted(found)])}
 
 
-def lexical(cell):
+def lexical(cell, *, k: int):
     _note(cell, ["all"])
     found = {}
     contents = {d.id: _words(d.content) for d in cell.benchmark.corpus.values()}
     for q, text in cell.queries.items():
         scores = {d: len(_words(text) & content) for d, content in contents.items()}
-        found[q] = dict(sorted(scores.items(), key=lambda s: (-s[1], s[0]))[: cell.params.k])
+        found[q] = dict(sorted(scores.items(), key=lambda s: (-s[1], s[0]))[:k])
     return Retrieval(found)
 
 
-def overlap(cell):
-    return _rank(cell, lambda q, d: _overlap(cell.queries[q], cell.document(d)))
+def overlap(cell, *, batch: int):
+    return _rank(cell, batch, lambda q, d: _overlap(cell.queries[q], cell.document(d)))
 
 
-def scaled(cell):
+def scaled(cell, *, batch: int):
     length = dict(zip(sorted(cell.benchmark.corpus), cell.inputs["lengths"]["lengths"], strict=True))
-    return _rank(cell, lambda q, d: _overlap(cell.queries[q], cell.document(d)) / float(np.log(2 + length[d])))
+    return _rank(cell, batch, lambda q, d: _overlap(cell.queries[q], cell.document(d)) / float(np.log(2 + length[d])))
 
 
-def noise(cell):
+def noise(cell, *, batch: int):
     def value(q, d):
         return int(hashlib.sha256(f"{cell.seed}{q}{d}".encode()).hexdigest()[:8], 16) / 2**32
 
-    return _rank(cell, value)
+    return _rank(cell, batch, value)
