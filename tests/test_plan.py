@@ -90,8 +90,8 @@ def test_jobs_hold_every_node_once_and_wait_for_what_they_need(house: Path) -> N
 
 STAGES = """
 stages:
-  learn: {fn: toy.lexical, inputs: [benchmark], out: checkpoint, seeds: [0, 1], benchmark: {quick: vital-mini/pairs}}
-  embed: {fn: toy.lexical, inputs: {corpus: corpus, weights: learn}, out: data, seeds: [0, 1]}
+  learn: {fn: toy.lexical, inputs: [benchmark], out: checkpoint, params: {k: 5}, seeds: [0, 1], benchmark: {quick: vital-mini/pairs}}
+  embed: {fn: toy.lexical, inputs: {corpus: corpus, weights: learn}, out: data, params: {k: 5}, seeds: [0, 1]}
 """
 
 
@@ -137,7 +137,7 @@ def test_parameters_of_all_arms_are_replaced_by_an_arms_own_for_the_scale(house:
     plan = make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
     found = {n.name: n for n in plan.nodes.values()}
     assert found["toy.lexical"].spec["params"] == {"k": 7}
-    assert found["toy.overlap"].spec["params"] == {"k": 7, "batch": 4}
+    assert found["toy.overlap"].spec["params"] == {"batch": 4}
     assert found["toy.lexical"].seconds == 2.0 * 12
 
 
