@@ -10,6 +10,7 @@ PYTHON      ?= python3.11
 VENV        ?= .venv
 SCALE       ?= quick
 PAPERS      ?= all
+BENCHMARKS  ?= all
 CORES       ?= all
 PORT        ?= 5000
 MINUTES     ?= 10
@@ -25,7 +26,7 @@ help:
 	@sed -n '1,8p' Makefile
 
 reproduce: $(VENV)/.installed
-	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS)
+	@$(SNAKEMAKE) --config scale=$(SCALE) papers=$(PAPERS) benchmarks=$(BENCHMARKS)
 	@cat reports/$(SCALE)/summary.md
 
 browse: $(VENV)/.installed

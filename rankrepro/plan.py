@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,13 @@ def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
 
 class _Planner:
     def __init__(
-        self, cards: Mapping[str, Card], scale: str, papers: str | list[str], code: Code, shortest: float
+        self,
+        cards: Mapping[str, Card],
+        scale: str,
+        papers: str | list[str],
+        only: Sequence[str],
+        code: Code,
+        shortest: float,
     ) -> None:
         self.cards, self.code, self.shortest = cards, code, shortest
         self.scale = load_scale(scale)
@@ -120,7 +126,8 @@ class _Planner:
         self.marks = {"stand_ins": rehearsal.version()} if self.scale.get("stand_ins") else {}
         self.rows = row_index(cards)
         self.catalogue = artifacts.load_catalogue()
-        self.plan = Plan(self.scale, select(cards, papers))
+        self.only = set(self._instead(only))
+        self.plan = Plan(self.scale, self._selected(papers))
         self._cells: dict[tuple[str, str, str, int], Node] = {}  # re-rankers ask for their first stage again and again
 
     def make(self) -> Plan:
@@ -130,9 +137,20 @@ class _Planner:
         self.plan.jobs = {job.id: job for job in self._pack()}
         return self.plan
 
+    def _selected(self, papers: str | list[str]) -> list[str]:
+        """Papers to plan: of those asked for, the ones that have one of the benchmarks asked for."""
+        keys = select(self.cards, papers)
+        known = {b for key in keys for b in self._instead(self.cards[key].benchmarks_at(self.name))}
+        for benchmark in self.only - known:
+            raise UnknownName("benchmark", benchmark, known, where=f"benchmarks of {', '.join(keys)} at {self.name}")
+        return [key for key in keys if not self.only or self._benchmarks(self.cards[key])]
+
+    def _benchmarks(self, card: Card) -> list[str]:
+        return [b for b in self._instead(card.benchmarks_at(self.name)) if not self.only or b in self.only]
+
     def _paper(self, card: Card) -> None:
         plan, used = self.plan, []
-        plan.benchmarks[card.key] = self._instead(card.benchmarks_at(self.name))
+        plan.benchmarks[card.key] = self._benchmarks(card)
         for benchmark in plan.benchmarks[card.key]:
             for row in self._rows_of(card):
                 owner, arm = self.rows[row]
@@ -378,14 +396,17 @@ def make_plan(
     cards: Mapping[str, Card],
     scale: str,
     papers: str | list[str] = "all",
+    only: str | Sequence[str] = (),
     code: Code = METHODS,
     shortest: float = 0.0,
 ) -> Plan:
     """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key.
 
+    `only`: benchmark ids, as a list or with commas; without any (or `all`): all of a card's.
     `shortest`: seconds of predicted work a job should have at least; more than 0 on clusters, where a job costs a wait.
     """
-    return _Planner(cards, scale, papers, code, shortest).make()
+    some = only.split(",") if isinstance(only, str) else only
+    return _Planner(cards, scale, papers, [] if list(some) == ["all"] else some, code, shortest).make()
 
 
 def stale(cards: Mapping[str, Card], scale: str, made: Mapping[str, Iterable[str]]) -> dict[str, str]:

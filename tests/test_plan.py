@@ -191,6 +191,17 @@ def test_no_node_has_a_parameter_that_its_function_does_not_take() -> None:
                 assert set(node.spec["params"]) <= set(signatures.of(node.spec["fn"]).parameters), node.name
 
 
+def test_one_benchmark_of_a_card_alone() -> None:
+    whole, alone = (make_plan(load_cards(), "desk", ["icr"], only) for only in ("all", "vital/fever"))
+    assert alone.benchmarks == {"icr": ["vital/fever"]}
+    assert set(alone.nodes) < set(whole.nodes)
+    assert {n.benchmark for n in alone.nodes.values()} == {"vital/fever"}
+    with pytest.raises(UnknownName, match="did you mean 'vital/fever'"):
+        make_plan(load_cards(), "desk", ["icr"], "vital/fevr")
+    papers = make_plan(load_cards(), "desk", ["icr", "superglobal"], "freedoom/vpr").papers
+    assert papers == ["superglobal"]
+
+
 def test_what_makes_a_report_stale() -> None:
     cards = load_cards()
     now = {key: make_plan(cards, "desk", [key]).paper_nodes[key] for key in ("icr", "baselines")}

@@ -55,13 +55,13 @@ def build_benchmark(benchmark: str, marker: Path) -> None:
 
 
 @app.command()
-def judge(paper: str, scale: Scale, results: Results) -> None:
+def judge(paper: str, scale: Scale, results: Results, benchmarks: str = "all") -> None:
     """Judge a paper's cells and write results.json and units.json."""
     from rankrepro import rehearsal
     from rankrepro.judge.results import write_results
 
     rehearsal.enter(results)
-    write_results(paper, scale, results)
+    write_results(paper, scale, results, benchmarks)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from rankrepro.cli.options import REPORTS, RESULTS, Json, Reports, Results, Scal
 def plan(
     scale: Scale = "quick",
     papers: Annotated[str, typer.Option(help="all, or keys with commas.")] = "all",
+    benchmarks: Annotated[str, typer.Option(help="all of a paper's, or ids with commas.")] = "all",
     claims: Annotated[bool, typer.Option("--claims", help="What each claim could show, instead of the work.")] = False,
     spread: Annotated[
         float, typer.Option(help="With --claims: assumed sd of a paired difference where none was measured.", min=0.001)
@@ -32,7 +33,7 @@ def plan(
     from rankrepro.store import Store
 
     cards = load_cards()
-    made = make_plan(cards, scale, papers)
+    made = make_plan(cards, scale, papers, benchmarks)
     if claims:
         _claims(cards, made, scale, spread, as_json, reports)
         return

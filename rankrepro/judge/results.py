@@ -27,10 +27,13 @@ from rankrepro.runs import write_run
 SCHEMA = 2  # of workflow/schemas/{results,units,examples}.schema.json
 
 
-def write_results(paper: str, scale: str, folder: Path) -> None:
-    """Judge `paper` from the store under `folder` (results/<scale>); write the files of `judged/<paper>/` and runs."""
+def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> None:
+    """Judge `paper` from the store under `folder` (results/<scale>); write the files of `judged/<paper>/` and runs.
+
+    `only`: the benchmarks that were planned.
+    """
     cards = load_cards()
-    card, values = cards[paper], Values(make_plan(cards, scale, [paper]), folder)
+    card, values = cards[paper], Values(make_plan(cards, scale, [paper], only), folder)
     results = judge(card, values, list(row_index(cards)))
     files = {
         "units": units(card, values),

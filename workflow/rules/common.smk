@@ -20,6 +20,7 @@ from rankrepro.plan import make_plan, write_jobs
 from rankrepro.runner import writable
 
 SCALE = config["scale"]
+ONLY = config["benchmarks"] if isinstance(config["benchmarks"], str) else ",".join(config["benchmarks"])
 RESULTS = f"{config['results']}/{SCALE}"
 REPORTS = f"{config['reports']}/{SCALE}"
 STAND_INS = str(rehearsal.marker(Path(RESULTS)))
@@ -29,7 +30,11 @@ try:
     with store.room(Path(RESULTS)):
         writable(Path(RESULTS))
         PLAN = make_plan(
-            load_cards(), SCALE, config["papers"], shortest=config["shortest_job"]
+            load_cards(),
+            SCALE,
+            config["papers"],
+            ONLY,
+            shortest=config["shortest_job"],
         )
         write_jobs(PLAN, Path(RESULTS))
         tracking.unmark(Path(RESULTS))

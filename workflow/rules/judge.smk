@@ -14,8 +14,10 @@ rule judge:
         ENVIRONMENT
     params:
         digests=lambda w: PLAN.paper_nodes[w.paper],
+        only=ONLY,
     shell:
-        f"python -m rankrepro internal judge {{wildcards.paper}} --scale {SCALE} --results {RESULTS} > {{log}} 2>&1"
+        f"python -m rankrepro internal judge {{wildcards.paper}} --scale {SCALE} --results {RESULTS}"
+        " --benchmarks {params.only:q} > {log} 2>&1"
 
 
 rule track:
