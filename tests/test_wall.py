@@ -18,8 +18,8 @@ from rankrepro import wall
 folder = Path(sys.argv[1])
 print(wall.build([folder / "truth"]))
 print((folder / "corpus.jsonl").read_text())
-(folder / "new").write_text("written behind the wall")
-print((folder / "new").read_text())
+(folder / "store" / "new").write_text("written behind the wall")
+print((folder / "store" / "new").read_text())
 import torch
 """
 SPELLINGS = {
@@ -39,6 +39,7 @@ SPELLINGS = {
 def test_truth_cannot_be_read_behind_the_wall(tmp_path: Path, theft: str) -> None:
     folder = tmp_path / "benchmark"
     (folder / "truth").mkdir(parents=True)
+    (folder / "store").mkdir()
     (folder / "truth" / "qrels.json").write_text("the answer is d7")
     (folder / "corpus.jsonl").write_text("all may read this")
     command = [sys.executable, "-c", f"{BEHIND}\n{theft}", str(folder)]
