@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro import artifacts, benchmarks, models, packing, parameters, rehearsal, signatures
-from rankrepro.cards import ROOT, Card, load_yaml, qualify, row_index, stage_inputs, stage_of, validate, where_of
+from rankrepro.cards import (
+    ROOT,
+    Card,
+    load_yaml,
+    qualify,
+    row_index,
+    seconds_per_unit,
+    stage_inputs,
+    stage_of,
+    validate,
+    where_of,
+)
 from rankrepro.code import METHODS, Code
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
 from rankrepro.store import Store, digest_of
@@ -264,9 +275,8 @@ class _Planner:
         return parameters.capped(params, signatures.of(spec["fn"], self.code)) if self.marks else params
 
     def _seconds(self, card: Card, name: str, spec: Mapping[str, Any], default: float) -> float:
-        """Predicted seconds a unit: the scale's for the arm, the scale's for `all`, the arm's own."""
-        of_scale = card.at(self.name).get("seconds", {})
-        seconds = of_scale.get(name, of_scale.get("all", spec.get("seconds", default)))
+        """Predicted seconds a unit."""
+        seconds = seconds_per_unit(self.cards, card, name, spec["fn"], self.name, default)
         return min(seconds, self.caps.get("seconds", seconds))
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:

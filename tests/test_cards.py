@@ -57,7 +57,7 @@ key: x
 title: X
 year: 2026
 link: https://example.org
-family: training
+family: ranker_training
 summary: x
 benchmarks: {quick: [vital-mini/fever]}
 arms:
@@ -65,6 +65,11 @@ arms:
   second: {fn: baselines.random, candidates: {from: first, depth: 5}}
 claims: [{id: x-1, sentence: x, kind: superiority, expr: m(second) - m(first), over: all}]
 """
+
+
+def card_at(folder: Path) -> Path:
+    (folder / "ranker_training").mkdir(exist_ok=True)
+    return folder / "ranker_training" / "x.yaml"
 
 
 def test_every_paper_has_a_card() -> None:
@@ -76,7 +81,7 @@ def test_every_paper_has_a_card() -> None:
 
 
 def test_a_good_card_is_accepted(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(GOOD)
+    card_at(tmp_path).write_text(GOOD)
     assert load_cards(tmp_path)["x"].implemented
 
 
@@ -84,7 +89,7 @@ def test_a_good_card_is_accepted(tmp_path: Path) -> None:
     ("old", "new", "error", "words"),
     [
         ("benchmarks:", "benchmark:", UnknownName, "did you mean 'benchmarks'"),
-        ("family: training", "family: trainings", UnknownName, "did you mean 'training'"),
+        ("family: ranker_training", "family: ranker_trainin", UnknownName, "did you mean 'ranker_training'"),
         ("depth: 5", "depht: 5", UnknownName, "did you mean 'depth'"),
         ("from: first", "from: frist", UnknownName, "did you mean 'x.first'"),
         ("key: x", "key: y", ConfigError, "not the file's name"),
@@ -98,7 +103,7 @@ def test_a_malformed_card_names_file_key_and_remedy(
     tmp_path: Path, old: str, new: str, error: type[Exception], words: str
 ) -> None:
     assert old in GOOD
-    (tmp_path / "x.yaml").write_text(GOOD.replace(old, new, 1))
+    card_at(tmp_path).write_text(GOOD.replace(old, new, 1))
     with pytest.raises(error, match=re.escape(words)) as caught:
         load_cards(tmp_path)
     assert "x.yaml" in str(caught.value)
@@ -114,7 +119,7 @@ def test_a_malformed_card_names_file_key_and_remedy(
     ],
 )
 def test_names_a_card_uses_must_exist(tmp_path: Path, old: str, new: str, words: str) -> None:
-    (tmp_path / "x.yaml").write_text(GOOD.replace(old, new, 1))
+    card_at(tmp_path).write_text(GOOD.replace(old, new, 1))
     with pytest.raises(UnknownName, match=re.escape(words)):
         make_plan(load_cards(tmp_path), "quick")
 

@@ -79,7 +79,7 @@ def _files(path: Path) -> list[Path]:
 
 def test_results_of_another_scale_are_needed_here_too(ran: Project) -> None:
     """A result that only desk's plan names, in quick's store, is not deleted."""
-    card = ran.folder / "papers" / "toy.yaml"
+    card = ran.folder / "papers" / "llm_rerankers" / "toy.yaml"
     card.write_text(card.read_text().replace("quick: {sample: {all: 12}}", "quick: {sample: {all: 11}}"))
     assert len([x for x in clean(ran) if x["kind"] == "store"]) == 5  # samples of 12 are of no plan now
     card.write_text(card.read_text().replace("desk: {sample: {all: 60}}", "desk: {sample: {all: 12}}"))
@@ -131,7 +131,7 @@ def test_a_running_job_is_not_disturbed(ran: Project) -> None:
 
 def test_a_card_that_cannot_be_planned_keeps_everything(ran: Project) -> None:
     before = files(ran)
-    card = ran.folder / "papers" / "toy.yaml"
+    card = ran.folder / "papers" / "llm_rerankers" / "toy.yaml"
     card.write_text(card.read_text().replace("fn: toy.noise", "fn: toy.nois"))
     done = ran.python("-m", "rankrepro", "clean", "--yes", check=False)
     assert done.returncode == 1 and "did you mean 'noise'" in done.stderr

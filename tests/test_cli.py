@@ -14,7 +14,7 @@ import pytest
 
 from rankrepro.cards import load_cards
 from rankrepro.cli import text
-from tests_support import ROOT, TOY_CARD, Project, add_toy, make_project
+from tests_support import ROOT, TOY_CARD, Project, add_toy, card_file, make_project, new_card
 
 COMMANDS = (
     "papers", "show", "explain", "plan", "new", "evaluate", "verify", "clean", "report", "benchmarks list",
@@ -80,11 +80,11 @@ def test_papers_answers_within_a_second() -> None:
 def test_papers_answers_within_a_second_when_all_papers_have_run(ran: Project, tmp_path: Path) -> None:
     """39 cards as large as icr's, each with a report to compare with the plan."""
     project = make_project(tmp_path, ["baselines"])
-    card = (ROOT / "papers" / "icr.yaml").read_text()
+    card = card_file(ROOT, "icr").read_text()
     report = json.loads((ran.folder / "reports" / "desk" / "toy" / "results.json").read_text())
     for i in range(38):
         key = f"p{i}"
-        (tmp_path / "papers" / f"{key}.yaml").write_text(card.replace("key: icr", f"key: {key}"))
+        new_card(tmp_path, key).write_text(card.replace("key: icr", f"key: {key}"))
         file = tmp_path / "reports" / "desk" / key / "results.json"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(report | {"papers": {key: report["papers"]["toy"]}}))
@@ -128,7 +128,7 @@ def test_numbers_stand_to_the_right_in_a_pipe(capsys: pytest.CaptureFixture[str]
 def test_papers_counts_claims_and_verdicts(ran: Project) -> None:
     rows = {r["key"]: r for r in json.loads(run(ran, "papers --json"))}
     assert rows["fullrank"] | {"title": ""} == {
-        "key": "fullrank", "family": "llm-rerankers", "year": 2024, "title": "", "link": "https://arxiv.org/abs/2412.14574",
+        "key": "fullrank", "family": "llm_rerankers", "year": 2024, "title": "", "link": "https://arxiv.org/abs/2412.14574",
         "method": False, "claims": 5, "scale": "desk", "status": "not run", "verdicts": {},
     }  # fmt: skip
     assert (rows["toy"]["status"], rows["toy"]["claims"]) == ("judged", 2)
@@ -136,7 +136,7 @@ def test_papers_counts_claims_and_verdicts(ran: Project) -> None:
     shown = run(ran, "papers --scale quick")
     assert re.search(r"toy +2026 +2 +2 smoke +A toy paper", shown)
     assert re.search(r"fullrank +2024 +5 +not run \(no method yet\)", shown)
-    assert "papers: 2, claims: 7, papers run at paper: 0" in run(ran, "papers --family llm-rerankers --scale paper")
+    assert "papers: 2, claims: 7, papers run at paper: 0" in run(ran, "papers --family llm_rerankers --scale paper")
 
 
 def test_a_changed_method_makes_a_report_stale(ran: Project) -> None:
@@ -152,7 +152,7 @@ def test_a_changed_method_makes_a_report_stale(ran: Project) -> None:
 
 
 def test_a_report_that_cannot_be_planned_any_more_is_stale(ran: Project) -> None:
-    card = ran.folder / "papers" / "toy.yaml"
+    card = ran.folder / "papers" / "llm_rerankers" / "toy.yaml"
     before = card.read_text()
     try:
         card.write_text(before.replace("fn: toy.overlap", "fn: toy.gone"))
@@ -199,7 +199,7 @@ def test_explain(ran: Project) -> None:
 
 
 def test_a_claim_of_two_cards_must_be_told_apart(ran: Project) -> None:
-    copy = ran.folder / "papers" / "again.yaml"
+    copy = ran.folder / "papers" / "llm_rerankers" / "again.yaml"
     copy.write_text(TOY_CARD.replace("key: toy", "key: again"))
     try:
         assert "say again:toy-over-noise or toy:toy-over-noise" in run(ran, "explain toy-over-noise", code=1)

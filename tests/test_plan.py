@@ -11,22 +11,21 @@ import pytest
 
 from rankrepro import signatures
 from rankrepro.cards import load_cards
-from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.code import Code
+from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.plan import make_plan, stale
-from tests_support import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS
+from tests_support import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS, new_card
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """papers/ and methods/ with two toy papers that share a part but not a module."""
-    (tmp_path / "papers").mkdir()
     (tmp_path / "methods" / "parts").mkdir(parents=True)
     (tmp_path / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
     (tmp_path / "methods" / "toy.py").write_text(TOY_METHOD)
     (tmp_path / "methods" / "toy2.py").write_text(TOY_METHOD)
-    (tmp_path / "papers" / "toy.yaml").write_text(TOY_CARD)
-    (tmp_path / "papers" / "toy2.yaml").write_text(
+    new_card(tmp_path, "toy").write_text(TOY_CARD)
+    new_card(tmp_path, "toy2").write_text(
         TOY_CARD.replace("toy.", "toy2.").replace("key: toy", "key: toy2").replace("toy-over", "toy2-over")
     )
     return tmp_path
@@ -46,7 +45,8 @@ def test_an_edit_of_a_part_changes_the_nodes_that_reach_it(house: Path) -> None:
     words.write_text(words.read_text().replace("> 3", "> 2"))
     after = digests(house)
     assert {name.split(".")[1] for name in before if before[name] != after[name]} == {"lexical#0", "overlap#0"} | {
-        f"noise#{seed}" for seed in (0, 1)  # it re-ranks what `lexical` found
+        f"noise#{seed}"
+        for seed in (0, 1)  # it re-ranks what `lexical` found
     }
 
 
@@ -64,7 +64,7 @@ def test_an_edit_of_a_part_changes_the_nodes_that_reach_it(house: Path) -> None:
 )
 def test_what_a_digest_covers(house: Path, old: str, new: str, affected: set[str]) -> None:
     before = digests(house, "toy")
-    card = house / "papers" / "toy.yaml"
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
     assert old in card.read_text()
     card.write_text(card.read_text().replace(old, new, 1))
     after = digests(house, "toy")
@@ -72,7 +72,7 @@ def test_what_a_digest_covers(house: Path, old: str, new: str, affected: set[str
 
 
 def test_identical_arms_of_two_papers_are_one_cell(house: Path) -> None:
-    card = house / "papers" / "toy2.yaml"
+    card = house / "papers" / "llm_rerankers" / "toy2.yaml"
     card.write_text(card.read_text().replace("fn: toy2.", "fn: toy."))
     plan = make_plan(load_cards(house / "papers"), "quick", code=Code(root=house))
     assert len(plan.nodes) == 4  # lexical, overlap, noise with two seeds
@@ -97,11 +97,11 @@ stages:
 
 def with_stages(house: Path) -> None:
     """toy trains on vital-mini/pairs for arms on two other benchmarks; toy2 reads toy's stage."""
-    card = house / "papers" / "toy.yaml"
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
     text = card.read_text().replace("arms:\n", STAGES.lstrip() + "arms:\n", 1)
     text = text.replace("quick: [vital-mini/fever]", "quick: [vital-mini/fever, vital-mini/climate-fever]")
     card.write_text(text.replace("depth: 5}, seeds", "depth: 5}, inputs: {w: learn, e: embed}, seeds"))
-    other = house / "papers" / "toy2.yaml"
+    other = house / "papers" / "llm_rerankers" / "toy2.yaml"
     other.write_text(other.read_text().replace("depth: 5}, seeds", "depth: 5}, inputs: {w: toy.learn}, seeds"))
 
 
@@ -124,16 +124,17 @@ def test_a_stage_without_a_benchmark_for_the_scale_or_with_a_misspelt_input_is_n
     with_stages(house)
     with pytest.raises(ConfigError, match=r"stages\.learn\.benchmark has none for scale desk"):
         make_plan(load_cards(house / "papers"), "desk", ["toy"], code=Code(root=house))
-    card = house / "papers" / "toy.yaml"
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
     card.write_text(card.read_text().replace("weights: learn", "weights: lern"))
     with pytest.raises(UnknownName, match=r"stages\.embed\.inputs\.weights"):
         load_cards(house / "papers")
 
 
 def test_parameters_of_all_arms_are_replaced_by_an_arms_own_for_the_scale(house: Path) -> None:
-    card = house / "papers" / "toy.yaml"
-    scales = "quick: {sample: {all: 12}, params: {all: {k: 7, batch: 9}, overlap: {batch: 4}}, seconds: {all: 2.0}}"
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
+    scales = "quick: {sample: {all: 12}, params: {all: {k: 7, batch: 9}, overlap: {batch: 4}}}"
     card.write_text(card.read_text().replace("quick: {sample: {all: 12}}", scales))
+    (house / "papers" / "seconds.yaml").write_text("quick: {toy: {lexical: 2.0}}\n")
     plan = make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
     found = {n.name: n for n in plan.nodes.values()}
     assert found["toy.lexical"].spec["params"] == {"k": 7}
@@ -165,7 +166,7 @@ def test_the_plan_imports_nothing_heavy() -> None:
     ],
 )
 def test_what_a_signature_does_not_have_is_answered(house: Path, old: str, new: str, answer: str) -> None:
-    card = house / "papers" / "toy.yaml"
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
     assert old in card.read_text()
     card.write_text(card.read_text().replace(old, new, 1))
     with pytest.raises((ConfigError, UnknownName)) as caught:
@@ -179,7 +180,9 @@ def test_a_model_or_an_input_that_the_code_takes_and_the_card_lacks_is_named(
     house: Path, attribute: str, what: str
 ) -> None:
     method = house / "methods" / "toy.py"
-    method.write_text(method.read_text().replace("    def score(units):", f'    cell.{attribute}["llm"]\n\n    def score(units):'))
+    method.write_text(
+        method.read_text().replace("    def score(units):", f'    cell.{attribute}["llm"]\n\n    def score(units):')
+    )
     with pytest.raises(ConfigError, match=f"arms.overlap: toy.overlap takes the {what} 'llm'; add `{attribute}: "):
         make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
 

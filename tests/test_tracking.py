@@ -154,7 +154,7 @@ def test_what_is_written(results: Path) -> None:
     experiment = mlflow.get_experiment_by_name(KEY)
     assert experiment.tags["title"].startswith("AnyLoss")
     assert experiment.tags["link"].startswith("https://")
-    assert experiment.tags["family"] == "language-models"
+    assert experiment.tags["family"] == "language_models"
     assert set(runs) == {
         "anyloss.slp on tabular/real seed 0", "anyloss.scaler on tabular/real seed 0",
         "anyloss.slp_over_mlp on tabular/real seed 0", "anyloss verdicts",

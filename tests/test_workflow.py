@@ -85,7 +85,7 @@ def test_a_paper_is_two_files(toy: Project) -> None:
 
 def test_a_killed_run_continues_with_the_same_command_and_the_same_result(tmp_path: Path) -> None:
     toy = add_toy(make_project(tmp_path, []))
-    (toy.folder / "papers" / "toy.yaml").write_text(TOY_CARD.replace("batch: 2", "batch: 1"))
+    (toy.folder / "papers" / "llm_rerankers" / "toy.yaml").write_text(TOY_CARD.replace("batch: 2", "batch: 1"))
     run = subprocess.Popen(
         toy.command("papers=toy"), cwd=toy.folder, env={**toy.env(), "TOY_PAUSE": "4"}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ key: toy
 title: A toy paper
 year: 2026
 link: https://example.org/toy
-family: llm-rerankers
+family: llm_rerankers
 summary: Scores a document by how many words it shares with the query.
 benchmarks: {quick: [vital-mini/fever], desk: [vital-mini/fever]}
 split: [train, test]
@@ -149,14 +149,28 @@ def make_project(folder: Path, papers: list[str]) -> Project:
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / part)
-    (folder / "papers").mkdir()
     for key in papers:
-        shutil.copy(ROOT / "papers" / f"{key}.yaml", folder / "papers")
+        shutil.copy(card_file(ROOT, key), new_card(folder, key, card_file(ROOT, key).parent.name))
+    (folder / "papers").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "papers" / "seconds.yaml", folder / "papers")
     return Project(folder)
 
 
+def card_file(root: Path, key: str) -> Path:
+    """The card of a project, in the folder of its family."""
+    (file,) = (root / "papers").glob(f"*/{key}.yaml")
+    return file
+
+
+def new_card(root: Path, key: str, family: str = "llm_rerankers") -> Path:
+    """Where a card is to be written; its folder is there afterwards."""
+    file = root / "papers" / family / f"{key}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
 def add_toy(project: Project) -> Project:
-    (project.folder / "papers" / "toy.yaml").write_text(TOY_CARD + TOY_TIMING)
+    new_card(project.folder, "toy").write_text(TOY_CARD + TOY_TIMING)
     (project.folder / "methods" / "toy.py").write_text(TOY_METHOD)
     (project.folder / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
     return project

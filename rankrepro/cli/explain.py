@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rankrepro.cards import Card, load_cards, row_index
+from rankrepro.cards import Card, load_cards, row_index, where_of
 from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, Json, Reports, Scale
 from rankrepro.errors import ConfigError, UnknownName
@@ -77,7 +77,7 @@ def _untested(card: Card, claim: Mapping[str, Any]) -> None:
         print(f"  true by construction, held by {claim.get('test', 'a unit test')}; never counted as reproduced")
         return
     text.heading("verdict: not run")
-    print(f"  papers/{card.key}.yaml does not say yet how this sentence is tested: it has no `expr`")
+    print(f"  {where_of(card)} does not say yet how this sentence is tested: it has no `expr`")
 
 
 def _tested(cards: Mapping[str, Card], card: Card, claim: Mapping[str, Any], scale: str) -> None:

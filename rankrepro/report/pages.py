@@ -20,10 +20,10 @@ from rankrepro.errors import UnknownName
 from rankrepro.report import charts, history, sentences, sheets, text
 
 FAMILIES = {
-    "llm-rerankers": "LLM re-rankers",
-    "training": "Retriever and ranker training",
+    "llm_rerankers": "LLM re-rankers",
+    "ranker_training": "Retriever and ranker training",
     "vision": "Vision and multimodal",
-    "language-models": "Language models and losses",
+    "language_models": "Language models and losses",
     "controls": "Shared controls",
 }
 MARKS = {  # verdict -> class, sign, meaning

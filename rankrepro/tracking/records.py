@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rankrepro.cards import file_of
 from rankrepro.errors import StoreError
 from rankrepro.store import Store, digest_of
 from rankrepro.tracking.names import cut_tag, metric_name, params
@@ -192,7 +193,7 @@ class Judged:
         ]
         tags = self._common("verdicts") | {
             "verdicts": ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found)) or "no claims",
-            "mlflow.source.name": f"papers/{self.key}.yaml",
+            "mlflow.source.name": file_of(self.key),
             "mlflow.note.content": cut_tag(
                 "\n".join(f"- **{c['verdict']}**: {c['sentence']} (`{c['id']}`)" for c in claims)
             ),

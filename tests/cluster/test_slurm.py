@@ -11,6 +11,7 @@ from slurm_cluster import Cluster, wait
 
 from rankrepro import resources
 from rankrepro.cards import load_cards
+from rankrepro.code import Code
 from rankrepro.plan import Plan, make_plan
 from tests_support import Project, add_toy, make_project
 
@@ -58,10 +59,10 @@ def expected(plan: Plan, job: str, attempt: int = 1) -> tuple[int, str, str]:
 def test_a_dead_node_and_a_cancelled_job_cost_a_retry_and_change_no_result(tmp_path: Path, cluster: Cluster) -> None:
     local, remote = (add_toy(make_project(tmp_path / name, [])) for name in ("local", "remote"))
     for project in (local, remote):
-        card = project.folder / "papers" / "toy.yaml"
+        card = project.folder / "papers" / "llm_rerankers" / "toy.yaml"
         card.write_text(card.read_text().replace("batch: 2", "batch: 1"))
     local.run()
-    plan = make_plan(load_cards(remote.folder / "papers"), "quick", methods=remote.folder / "methods", shortest=50)
+    plan = make_plan(load_cards(remote.folder / "papers"), "quick", code=Code(root=remote.folder), shortest=50)
     timing, cells = sorted(plan.jobs, key=lambda j: plan.jobs[j].threads)  # all cells in one job; timings are alone
 
     run = start(remote, cluster, "--set-resources", "job:gpu=1", TOY_PAUSE="3")

@@ -1,4 +1,5 @@
 # The plan behind the rules: which benchmarks, jobs and papers this run is about.
+import os
 import sys
 from pathlib import Path
 
@@ -29,8 +30,9 @@ ENVIRONMENT = "../../environment.yml"
 try:
     with store.room(Path(RESULTS)):
         writable(Path(RESULTS))
+        CARDS = load_cards()
         PLAN = make_plan(
-            load_cards(),
+            CARDS,
             SCALE,
             config["papers"],
             ONLY,
@@ -84,6 +86,11 @@ def end_run(failed=False):
     STATUS.stop()
     if failed:
         STATUS.failures()
+
+
+def card_file(paper):
+    """The card of a paper, from the folder that Snakemake runs in."""
+    return os.path.relpath(CARDS[paper].file)
 
 
 def artifact_marker(artifact):
