@@ -175,8 +175,8 @@ def _every_arm(data: Mapping[str, Any]) -> None:
     for settings in (data.get("scales") or {}).values():
         for key in ("seeds", "benchmarks"):
             if isinstance(settings, dict) and isinstance(settings.get(key), dict) and "all" in settings[key]:
-                of_all = settings[key].pop("all")
-                settings[key] = {**dict.fromkeys(data.get("arms", {}), of_all), **settings[key]}
+                named = {arm: value for arm, value in settings[key].items() if arm != "all"}
+                settings[key] = {**dict.fromkeys(data.get("arms", {}), settings[key]["all"]), **named}
 
 
 # --- reported numbers ------------------------------------------------------------------------------------------------
