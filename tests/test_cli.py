@@ -17,8 +17,8 @@ from rankrepro.cli import text
 from tests_support import ROOT, TOY_CARD, Project, add_toy, card_file, make_project, new_card
 
 COMMANDS = (
-    "papers", "show", "explain", "plan", "new", "evaluate", "verify", "clean", "report", "benchmarks list",
-    "benchmarks show", "benchmarks export", "artifacts list", "artifacts fetch", "artifacts verify",
+    "papers", "show", "explain", "plan", "new", "evaluate", "verify", "clean", "seconds", "report",
+    "benchmarks list", "benchmarks show", "benchmarks export", "artifacts list", "artifacts fetch", "artifacts verify",
 )  # fmt: skip
 
 
