@@ -39,7 +39,9 @@ def test_a_card_outside_the_repository_has_no_history(tmp_path: Path) -> None:
 def test_the_history_of_a_card_of_this_repository() -> None:
     git = shutil.which("git")
     log = git and subprocess.run(
-        [git, "-C", str(ROOT), "log", "--format=%H", "--", "papers/baselines.yaml"], capture_output=True, text=True
+        [git, "-C", str(ROOT), "log", "--format=%H", "--", ":(glob)papers/**/baselines.yaml"],
+        capture_output=True,
+        text=True,
     )
     if not log or log.returncode or not log.stdout.strip():
         pytest.skip("no git history here: the history of claims was not tested against it")
