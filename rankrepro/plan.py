@@ -112,7 +112,7 @@ def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
         if key not in cards:
             raise UnknownName("paper", key, cards)
         if not cards[key].implemented:
-            raise ConfigError(f"papers/{key}.yaml: '{key}' has no method yet; `rankrepro papers` shows which have")
+            raise ConfigError(f"{where_of(cards[key])}: '{key}' has no method yet; `rankrepro papers` shows which have")
     return keys
 
 
@@ -202,7 +202,7 @@ class _Planner:
         rows = dict.fromkeys([*own, *(qualify(card, n) for n in named)])
         for row in rows:
             if row not in self.rows:
-                raise UnknownName("arm", row, self.rows, where=f"papers/{card.key}.yaml: claims")
+                raise UnknownName("arm", row, self.rows, where=f"{where_of(card)}: claims")
         return list(rows)
 
     def _runs(self, card: Card, arm: str, benchmark: str) -> bool:
@@ -234,7 +234,7 @@ class _Planner:
         found = {}
         for name, role in spec.get("models", {}).items():
             if role not in roles:
-                raise UnknownName("model role", role, roles, where=f"papers/{card.key}.yaml")
+                raise UnknownName("model role", role, roles, where=where_of(card))
             if roles[role] not in self.catalogue:
                 raise UnknownName("artifact", roles[role], self.catalogue, where=f"scale {self.name}: models.{role}")
             artifact = self.catalogue[roles[role]]
@@ -324,7 +324,7 @@ class _Planner:
         spec = card.stages[name]
         if "benchmark" in spec:
             if self.name not in spec["benchmark"]:
-                raise ConfigError(f"papers/{card.key}.yaml: stages.{name}.benchmark has none for scale {self.name}")
+                raise ConfigError(f"{where_of(card)}: stages.{name}.benchmark has none for scale {self.name}")
             (benchmark,) = self._instead([spec["benchmark"][self.name]])
         sources = stage_inputs(spec)
         read = set(sources.values()) & {"corpus", "benchmark"}
