@@ -88,7 +88,7 @@ def _claims(cards: Mapping[str, Any], made: Any, scale: str, spread: float, as_j
     found = {}
     for key in made.papers:
         measured = options.judged(key, scale, reports) or options.judged(key, "desk", reports)
-        found[key] = stands(cards[key], made, arms, measured, spread)
+        found[key] = stands(cards[key], made, measured, spread)
     if as_json:
         text.dump({key: [s.json() for s in rows] for key, rows in found.items()})
         return
