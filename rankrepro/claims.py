@@ -205,6 +205,7 @@ class Words:
     refuted   the 95 % interval excludes the target
     shows     what the units there are could show: {detectable}
     needs     what more units would be needed for
+    reaches   nothing is shown or refuted, where "too few data" does not say why
     holds     added to a claim that is reproduced, where the finding alone does not say so
     against   what would change our mind about it
     percent   numbers are shares of 100
@@ -220,7 +221,7 @@ class Words:
     against: str
     subject: str = ""
     holds: str = ""
-    reaches: str = "The interval holds no effect as well as one that counts"
+    reaches: str = ""
     percent: bool = False
     digits: int = 3
 
@@ -350,7 +351,6 @@ KINDS: dict[str, Kind] = {
                 refuted="Even the optimistic end of the interval is above {bound}",
                 shows="ratios of {detectable} or less",
                 needs="the ratio as observed",
-                reaches="The interval reaches beyond {bound}",
                 against="an interval reaching {bound}",
                 digits=2,
             ),
@@ -396,7 +396,6 @@ KINDS: dict[str, Kind] = {
                 refuted="Even the optimistic end of the interval is below {target}",
                 shows="a share of {detectable} or more",
                 needs="{target}",
-                reaches="The interval holds {bound} as well as {target}",
                 against="a share below {target} or an interval reaching {bound}",
                 percent=True,
                 digits=0,
@@ -498,8 +497,15 @@ def family_size(claims: Iterable[Claim]) -> int:
     return max(1, sum(claim.counted for claim in claims))
 
 
-def parse(data: Mapping[str, Any], card: str, file: str = "", complete: bool = True) -> Claim:
-    """A claim from its mapping in a card, or from its entry in results.json (`complete=False`).
+def of_result(judged: Mapping[str, Any], card: str) -> Claim:
+    """The claim of an entry in results.json, as it was when it was judged."""
+    guard, (prefix, _, timing) = judged["guard"], (judged["benchmark"] or "").partition(" ")
+    as_in_card = {"guard": guard and guard["expr"], "timing": timing if prefix == "timing" else None}
+    return parse({**judged, **as_in_card}, card, judged=True)
+
+
+def parse(data: Mapping[str, Any], card: str, file: str = "", judged: bool = False) -> Claim:
+    """A claim from its mapping in a card. `judged`: it says what it is, and nothing it lacks is missed.
 
     Keys that are null are as good as missing. ClaimError says which claim, what is wrong and what to write instead.
     """
@@ -510,9 +516,9 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", complete: bool = T
         if key in given and given[key] not in known:
             raise ClaimError(str(UnknownName(key, str(given[key]), known, where=where)))
     role = given.get("role", "claim")
-    kind = _kind(given, role)
+    kind = KINDS.get(given.get("kind", "")) if judged else _kind(given, role)
     measure = given.get("measure") or (MEASURE if "expr" in given or "levels" in given else None)
-    if kind and complete:
+    if kind and not judged:
         _refuse(given, kind, where)
 
     def read(text: str) -> Expression:
@@ -520,7 +526,7 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", complete: bool = T
 
     levels = tuple(read(text if "(" in text else f"m({text})") for text in given.get("levels", ()))
     composed = kind.compose(levels) if kind and kind.compose and levels else None
-    if kind and kind.compose and complete:
+    if kind and kind.compose and not judged:
         _refuse_levels(levels, kind, where)
     over = given.get("over", "all")
     return Claim(

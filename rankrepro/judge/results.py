@@ -100,7 +100,7 @@ def shown(card: Card, values: Values, judged: list[dict[str, Any]]) -> dict[str,
     """examples.json: the queries behind each claim that is a plain difference of rankings and was run."""
     found: dict[str, list[dict[str, Any]]] = {}
     for claim in (c for c in judged if c["expr"] and c["per_benchmark"]):
-        expression = claims.parse(claim, card.key, complete=False).expression
+        expression = claims.of_result(claim, card.key).expression
         pair = expression and expression.difference
         # a pooled measure has no difference on a single query
         if pair and pair[0].measure == pair[1].measure and not measures.get(pair[0].measure).pooled:
