@@ -17,10 +17,12 @@ from typing import Any
 
 import yaml
 
-from rankrepro import claims
+from rankrepro import claims, signatures
 from rankrepro.cards import ROOT, Card, qualify, row_index, stage_inputs, stage_of
 from rankrepro.claims import Claim, Term
-from rankrepro.errors import RankReproError
+from rankrepro.code import METHODS
+from rankrepro.errors import RankReproError, UnknownName
+from rankrepro.parameters import layers
 from rankrepro.plan import DEFAULT_SPLIT, load_scale
 from rankrepro.store import digest_of
 
@@ -46,8 +48,19 @@ def registration(card: Card, cards: Mapping[str, Card], scale: Mapping[str, Any]
     )
 
 
+@cache
 def _taken(fn: str) -> Collection[str] | None:
-    """The parameters that a function takes today; None where that cannot be told, so that all given ones count."""
+    """The parameters that a function takes today, wherever it lies now; None, so that all count, if it is gone."""
+    elsewhere = [f"{door}.{fn.rpartition('.')[2]}" for door in sorted(METHODS.doors)]
+    for names in ([fn], elsewhere):
+        found = []
+        for name in names:
+            try:
+                found.append(signatures.of(name).parameters)
+            except UnknownName:
+                continue
+        if len(found) == 1:
+            return found[0]
     return None
 
 
@@ -136,13 +149,10 @@ class _World:
         }
 
     def _params(self, card: Card, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Those the function takes, from the weakest to the strongest: card, arm or stage, scale; `all` first in each."""
-        of_card, of_scale = card.data.get("params", {}), card.at(self.name).get("params", {})
+        """Those given that the function takes."""
         given: dict[str, Any] = {}
-        for source in (of_card.get("all"), of_card.get(spec["fn"]), of_card.get(name), spec.get("params")):
-            given |= source or {}
-        for key in ("all", spec["fn"], name):
-            given |= of_scale.get(key, {})
+        for _, layer in layers(card, name, spec, self.name):
+            given |= layer
         taken = _taken(spec["fn"])
         return given if taken is None else {key: value for key, value in given.items() if key in taken}
 
