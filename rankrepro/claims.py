@@ -1,8 +1,8 @@
 """A card's claims, each parsed once: what is compared, what that has to show, and the words for it.
 
 Everything that a kind of claim needs stands in KINDS: a new kind is one entry of that table and a test. The plan reads
-which arms a claim names, the judge what it must show, the outlook how many units that takes, sentences and `explain` the
-words. `parse` refuses a claim that cannot be judged, `check` one whose names do not exist, with the nearest that does.
+which arms a claim names, the judge what it must show, the outlook how many units that takes, sentences and `explain`
+the words. `parse` refuses a claim that cannot be judged, `check` one whose names do not exist, with the nearest that does.
 
 | kind           | effect                                                  | null      | target             |
 |----------------|---------------------------------------------------------|-----------|--------------------|
@@ -21,12 +21,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from rankrepro.cards import Card, qualify, where_of
 from rankrepro.errors import ClaimError, ConfigError, UnknownName
-
-if TYPE_CHECKING:
-    from rankrepro.cards import Card
 
 ROLES = ("claim", "placebo", "identity")
 ORIGINS = {"paper": "a sentence of the paper", "control": "our stricter control", "ours": "our own question"}
@@ -309,7 +307,7 @@ KINDS: dict[str, Kind] = {
                 refuted="The whole interval lies below {null}: the loss is larger than the margin",
                 shows="effects of {detectable} or more to lose less than the margin",
                 needs="an effect of 0",
-                holds="a loss within the margin of {margin}",
+                holds="no loss beyond the margin of {margin}",
                 reaches="The interval reaches beyond {null}, so a loss larger than the margin is not ruled out",
                 against="an interval reaching {null} (worse by the margin)",
             ),
@@ -489,7 +487,7 @@ class Claim:
 
 def of(card: Card) -> tuple[Claim, ...]:
     """The claims of a card, in its order. ClaimError names file and claim."""
-    return tuple(parse(claim, card.key, card.file.name) for claim in card.claims)
+    return tuple(parse(claim, card.key, where_of(card)) for claim in card.claims)
 
 
 def family_size(claims: Iterable[Claim]) -> int:
@@ -597,7 +595,7 @@ def check(
     tags     benchmark -> what its card says its units may carry: tags and splits
     measure  (name, where): raises UnknownName for a measure that does not exist
     """
-    claims, file = of(card), card.file.name
+    claims, file = of(card), where_of(card)
     if any(claim.tested for claim in claims) and not any(claim.role == "placebo" for claim in claims):
         raise ConfigError(
             f"{file}: claims: none has `role: placebo`; add the same comparison with one ingredient destroyed "
@@ -631,5 +629,5 @@ def check(
         )
     for table in card.data.get("tables") or ():
         keys = [table[key] for key in ("baseline", "units_of", "oracle") if table.get(key)]
-        arms = [arm if "." in arm else f"{card.key}.{arm}" for arm in [*table["arms"], *keys]]
+        arms = [qualify(card, arm) for arm in [*table["arms"], *keys]]
         names(f"{file}: table '{table['name']}'", arms, table["measures"], table.get("over"), table.get("where"))

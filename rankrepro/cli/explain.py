@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rankrepro import claims
-from rankrepro.cards import Card, load_cards, row_index
+from rankrepro.cards import Card, load_cards, row_index, where_of
 from rankrepro.claims import Claim
 from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, Json, Reports, Scale
@@ -30,7 +30,7 @@ def explain(
     options.check_scale(scale)
     cards = load_cards()
     card, given = find(cards, claim)
-    wanted = claims.parse(given, card.key, card.file.name)
+    wanted = claims.parse(given, card.key, where_of(card))
     data = options.judged(card.key, scale, reports)
     judged = next((c for c in data["papers"][card.key]["claims"] if c["id"] == wanted.id), None) if data else None
     if as_json:
@@ -80,7 +80,7 @@ def _untested(card: Card, claim: Claim) -> None:
         print(f"  true by construction, held by {claim.test or 'a unit test'}; never counted as reproduced")
         return
     text.heading("verdict: not run")
-    print(f"  {card.file.name} does not say yet how this sentence is tested: it has no `expr`")
+    print(f"  {where_of(card)} does not say yet how this sentence is tested: it has no `expr`")
 
 
 def _tested(cards: Mapping[str, Card], card: Card, claim: Claim, scale: str) -> None:
@@ -193,7 +193,9 @@ def _verdict(c: Mapping[str, Any], scale: str) -> None:
     )
     n = f"  {c['n']} units in {c['clusters']} clusters"
     if c["n_effective"] is not None:
-        n += f", worth {c['n_effective']:.0f} " + ("of equal size" if claims.KINDS[c["kind"]].estimate == "mean" else "independent ones")
+        n += f", worth {c['n_effective']:.0f} " + (
+            "of equal size" if claims.KINDS[c["kind"]].estimate == "mean" else "independent ones"
+        )
     print(n + (f", {c['seeds']} seeds (sd {text.number(c['seed_sd'])})" if c["seed_sd"] is not None else ""))
     if len(c["per_benchmark"]) > 1:
         print()

@@ -242,7 +242,7 @@ def totals(papers: Iterable[Paper]) -> dict[str, float]:
 
 
 def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What the page of a paper shows, all numbers from its judged files. `labels`: row -> what a reader sees of it."""
+    """What the page of a paper shows, all numbers from its judged files. `labels`: row -> its name for a reader."""
     claims = paper.claims
     page: dict[str, Any] = {
         "scale": scale,

@@ -90,7 +90,9 @@ class _Sentence:
             return self._name(self.timing["a"]), self._name(self.timing["b"])
         expression = self.claim.expression
         pair = expression and (expression.difference or expression.ratio)
-        return (self._name(pair[0].arm), self._name(pair[1].arm)) if pair and pair[0].measure == pair[1].measure else None
+        return (
+            (self._name(pair[0].arm), self._name(pair[1].arm)) if pair and pair[0].measure == pair[1].measure else None
+        )
 
     def _name(self, row: str) -> str:
         return self.labels.get(row) or short(row, self.card)
