@@ -1,8 +1,9 @@
 """A card's claims, each parsed once: what is compared, what that has to show, and the words for it.
 
 Everything that a kind of claim needs stands in KINDS: a new kind is one entry of that table and a test. The plan reads
-which arms a claim names, the judge what it must show, the outlook how many units that takes, sentences and `explain`
-the words. `parse` refuses a claim that cannot be judged, `check` one whose names do not exist, with the nearest that does.
+which arms a claim names, the judge what it must show, the outlook how many units that takes, sentences and
+`explain` the words. `parse` refuses a claim that cannot be judged, `check` one whose names do not exist, with the
+nearest that does.
 
 | kind           | effect                                                  | null      | target             |
 |----------------|---------------------------------------------------------|-----------|--------------------|
@@ -112,7 +113,7 @@ _FUNCTIONS = ("abs", "min", "max", "mean")
 
 
 def expression(text: str, card: str = "", measure: str = "", where: str = "") -> Expression:
-    """An expression of numbers, + - * /, abs, min, max, mean and m(arm[, "measure"]), parsed and nothing else evaluated.
+    """An expression of numbers, + - * /, abs, min, max, mean and m(arm[, "measure"]); nothing else is read.
 
     card     owner of bare arm names: m(bm25) is m(<card>.bm25)
     measure  of terms that name none
@@ -579,7 +580,7 @@ def _refuse_levels(levels: Sequence[Expression], kind: Kind, where: str) -> None
     for level in levels:
         if len(level.terms) < kind.terms:
             raise ClaimError(
-                f"{where}: each of the 'levels' of a {kind.name} is a difference such as m(a) - m(b), not '{level.text}'"
+                f"{where}: each of the 'levels' of a {kind.name} is a difference like m(a) - m(b), not '{level.text}'"
             )
 
 

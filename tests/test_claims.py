@@ -19,7 +19,6 @@ from rankrepro.plan import make_plan
 from rankrepro.report import sentences
 from tests_support import ROOT
 
-
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +133,7 @@ def test_null_and_target(given: dict, null: float, target: float):
         ({"kind": "noninferiority", "margin": 0}, "needs a 'margin' above 0"),
         ({"kind": "trend", "levels": ["a", "b"]}, "three or more|3 or more 'levels'"),
         ({"kind": "trend"}, "needs 'levels'"),
-        ({"kind": "growth", "levels": ["m(a) - m(b)", "c"]}, "is a difference such as"),
+        ({"kind": "growth", "levels": ["m(a) - m(b)", "c"]}, "is a difference like"),
         ({"kind": "superiority", "timing": "t"}, "of kind ratio, not superiority; write `kind: ratio`"),
         ({"guard": "m(b"}, "is not an expression"),
     ],
@@ -165,29 +164,46 @@ def claim_of(key: str, name: str) -> int:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("claims", "icr-quality", "expr"), "m(full) - m(baselines.rankgtp)", "claims.icr-quality: unknown arm 'baselines.rankgtp'; did you mean 'baselines.rankgpt'"),
-        (("claims", "icr-quality", "guard"), "m(ful) - m(baselines.random)", "claims.icr-quality: unknown arm 'icr.ful'; did you mean 'icr.full'"),
+        (
+            ("claims", "icr-quality", "expr"),
+            "m(full) - m(baselines.rankgtp)",
+            "claims.icr-quality: unknown arm 'baselines.rankgtp'; did you mean 'baselines.rankgpt'",
+        ),
+        (
+            ("claims", "icr-quality", "guard"),
+            "m(ful) - m(baselines.random)",
+            "claims.icr-quality: unknown arm 'icr.ful'; did you mean 'icr.full'",
+        ),
         (("claims", "icr-multihop", "measure"), "Recal@5", "claims.icr-multihop: unknown measure 'Recal@5'"),
-        (("claims", "icr-multihop", "over"), ["vital/climate-fevr", "beir/climate-fever"], "claims.icr-multihop.over: unknown benchmark 'vital/climate-fevr'; did you mean 'vital/climate-fever'"),
-        (("claims", "icr-multihop", "where"), "several_relevent", "claims.icr-multihop.where: unknown tag 'several_relevent'; did you mean 'several_relevant'"),
+        (
+            ("claims", "icr-multihop", "over"),
+            ["vital/climate-fevr", "beir/climate-fever"],
+            "claims.icr-multihop.over: unknown benchmark 'vital/climate-fevr'; did you mean 'vital/climate-fever'",
+        ),
+        (
+            ("claims", "icr-multihop", "where"),
+            "several_relevent",
+            "claims.icr-multihop.where: unknown tag 'several_relevent'; did you mean 'several_relevant'",
+        ),
         (("claims", "icr-quality", "where"), "night", "claims.icr-quality.where: unknown tag 'night'"),
-        (("claims", "icr-latency", "kind"), "superiority", "claim 'icr-latency': a claim with a timing is of kind ratio"),
-        (("tables", 0, "measures"), ["nDGC@10"], "table 're-ranking the BM25 top 20': unknown measure 'nDGC@10'; did you mean 'nDCG@10'"),
+        (("claims", "icr-latency", "kind"), "superiority", "claim 'icr-latency': a claim with a timing is of"),
+        (("tables", 0, "measures"), ["nDGC@10"], "BM25 top 20': unknown measure 'nDGC@10'; did you mean 'nDCG@10'"),
         (("tables", 1, "over"), ["vital/fevr"], "unknown benchmark 'vital/fevr'; did you mean 'vital/fever'"),
         (("tables", 1, "where"), "several_relevent", "unknown tag 'several_relevent'"),
         (("tables", 0, "units_of"), "baselines.rankgtp", "unknown arm 'baselines.rankgtp'"),
     ],
-)  # fmt: skip
+)
 def test_names_that_do_not_exist_are_answered_when_the_plan_is_made(path: tuple, value: Any, message: str):
     steps = [claim_of("icr", step) if isinstance(step, str) and step.startswith("icr-") else step for step in path]
     with pytest.raises(ConfigError) as error:
         make_plan(changed("icr", *steps, value=value), "desk", ["icr"])
-    assert message in str(error.value) and str(error.value).startswith("papers/icr.yaml: ") and "\n" not in str(error.value)
+    said = str(error.value)
+    assert message in said and said.startswith("papers/icr.yaml: ") and "\n" not in said
 
 
 def test_claims_without_a_placebo_are_refused():
     kept = [claim for claim in load_cards()["icr"].claims if claim.get("role") != "placebo"]
-    with pytest.raises(ConfigError, match="icr.yaml: claims: none has `role: placebo`; add the same comparison"):
+    with pytest.raises(ConfigError, match=r"icr.yaml: claims: none has `role: placebo`; add the same comparison"):
         make_plan(changed("icr", "claims", value=kept), "desk", ["icr"])
     make_plan(
         changed("icr", "claims", value=[{"id": "x", "sentence": "So."}]), "desk", ["icr"]
@@ -243,8 +259,9 @@ def test_published_claims_mean_what_they_meant(file: Path):
 # --- a kind from end to end ------------------------------------------------------------------------------------------
 
 GROWTH = {
-    "id": "gain-grows", "sentence": "The gain grows with noise.", "kind": "growth", "measure": "R@1", "min_effect": 0.02,
-    "quantity": "the gain over the baseline", "levels": ["m(a0) - m(b0)", "m(a20) - m(b20)", "m(a50) - m(b50)"],
+    "id": "gain-grows", "sentence": "The gain grows with noise.", "kind": "growth", "measure": "R@1",
+    "min_effect": 0.02, "quantity": "the gain over the baseline",
+    "levels": ["m(a0) - m(b0)", "m(a20) - m(b20)", "m(a50) - m(b50)"],
 }  # fmt: skip
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from rankrepro import signatures
 from rankrepro.cards import load_cards
-from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.code import Code
+from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.plan import make_plan, stale
 from tests_support import ROOT, TOY_CARD, TOY_METHOD, TOY_WORDS
 

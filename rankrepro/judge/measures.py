@@ -1,8 +1,9 @@
 """Measures: what a cell's output is worth, unit by unit, against the truth.
 
 To add one, add an entry to MEASURES: its name (which `rankrepro.measure_names` lists for the plan), the output types it
-reads, and a function (output, truth) -> unit -> value. A pooled measure (perplexity, a pooled AUC) returns the material of each unit instead, ready for JSON, and names
-a `pool` that turns the materials of many units into the value (rankrepro.judge.pooled).
+reads, and a function (output, truth) -> unit -> value. A pooled measure (perplexity, a pooled AUC) returns the material
+of each unit instead, ready for JSON, and names a `pool` that turns the materials of many units into the value
+(rankrepro.judge.pooled).
 
 Ranking measures are ir_measures' and go by its names. Names that are not in MEASURES (`nDCG@3`, `P(rel=2)@10`) are
 parsed by ir_measures when asked for. nDCG@10 has linear gains; measures of binary relevance count grades >= 1.

@@ -199,7 +199,7 @@ def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
 
 
 def _verdicts(papers: Iterable[Paper], origin: str) -> dict[str, int]:
-    """Verdict -> number of claims of this origin; those of the shared controls are no paper's, whatever their origin."""
+    """Verdict -> number of claims of this origin; those of shared controls are no paper's, whatever their origin."""
     found = Counter(
         c["verdict"]
         for p in papers
@@ -211,7 +211,7 @@ def _verdicts(papers: Iterable[Paper], origin: str) -> dict[str, int]:
 
 def labels(cards: Iterable[Card]) -> dict[str, str]:
     """Row `<card>.<row>` -> what its card calls it for a reader, where it says so."""
-    found = {}
+    found: dict[str, str] = {}
     for card in cards:
         for arm, spec in card.arms.items():
             label = spec.get("label", {})

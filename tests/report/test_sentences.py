@@ -34,13 +34,13 @@ def said(**changes: Any) -> str:
     [
         (
             {},
-            "full scores 0.056 nDCG@10 above baselines.bm25 (95 % CI 0.019 to 0.093; 320 queries, mean of 4 benchmarks); "
-            "an effect below 0.01 or an interval reaching 0 would change our mind.",
+            "full scores 0.056 nDCG@10 above baselines.bm25 (95 % CI 0.019 to 0.093; 320 queries, mean of 4 benchmarks)"
+            "; an effect below 0.01 or an interval reaching 0 would change our mind.",
         ),
         (
             {"verdict": "not reproduced", "effect": -0.05, "ci": [-0.08, -0.02], "combine": "all_of", "benchmark": "b"},
-            "full scores 0.050 nDCG@10 below baselines.bm25 (95 % CI 0.020 to 0.080; 320 queries of b, its weakest of 4 "
-            "benchmarks). Even the optimistic end of the interval is below 0.01, the smallest gain we would count.",
+            "full scores 0.050 nDCG@10 below baselines.bm25 (95 % CI 0.020 to 0.080; 320 queries of b, its weakest of "
+            "4 benchmarks). Even the optimistic end of the interval is below 0.01, the smallest gain we would count.",
         ),
         (
             {"verdict": "inconclusive", "needed_n": 18108, "effect": -0.02, "ci": [-0.07, 0.03]},
@@ -56,7 +56,7 @@ def said(**changes: Any) -> str:
             {"verdict": "inconclusive", "effect": 0.004, "ci": [0.001, 0.012]},
             "excludes no effect, but the effect is smaller than 0.01",
         ),
-        ({"verdict": "inconclusive", "effect": 0.1, "ci": [None, 0.3]}, "The data cannot bound the effect on both sides"),
+        ({"verdict": "inconclusive", "effect": 0.1, "ci": [None, 0.3]}, "The data cannot bound the effect on"),
         ({"effect": 0.1, "ci": [None, 0.3]}, "(95 % CI up to 0.300; 320 queries"),
         (
             {"expr": "m(baselines.rankgpt_malformed)", "measure": "MalformedRate", "effect": 0.883, "ci": [0.8, 0.9]},
@@ -84,7 +84,7 @@ def said(**changes: Any) -> str:
         ),
         (
             {"kind": "noninferiority", "margin": 0.02},
-            ": no loss beyond the margin of 0.02; an interval reaching −0.02 (worse by the margin) would change our mind.",
+            ": no loss beyond the margin of 0.02; an interval reaching −0.02 (worse by the margin) would change",
         ),
         (
             {"kind": "noninferiority", "margin": 0.02, "verdict": "inconclusive", "ci": [-0.03, 0.04], "needed_n": 900},
@@ -111,7 +111,7 @@ def said(**changes: Any) -> str:
             {"kind": "ratio", "bound": 1.0, "expr": "m(full) / m(none)", "effect": 0.87, "ci": [0.8, 0.94]},
             "nDCG@10 of full is 0.87 times that of none (95 % CI 0.80 to 0.94; 320 queries",
         ),
-        ({"kind": "ratio", "bound": 1.0, "expr": "m(full) / (m(none) + 1)"}, "full / (none + 1) is 0.06 in nDCG@10 (95 %"),
+        ({"kind": "ratio", "bound": 1.0, "expr": "m(full) / (m(none) + 1)"}, "full / (none + 1) is 0.06 in nDCG@10 ("),
         ({"kind": "trend", "expr": None}, "nDCG@10 rises by 0.056 per level (95 % CI 0.019 to 0.093; 320 queries"),
         (
             {"expr": "m(full) - max(m(query_last), m(attention_sorting, 'RR'))"},
@@ -137,8 +137,8 @@ def test_a_timing_names_both_arms() -> None:
     claim = {**CLAIM, "kind": "ratio", "bound": 1.0, "measure": None, "expr": None, "benchmark": "timing t", "n": 16,
              "effect": 0.41, "ci": [0.35, 0.48]}  # fmt: skip
     assert sentences.verdict(claim, "icr", {"t": timing}) == (
-        "full takes 0.41 times the seconds of baselines.rankgpt (95 % CI 0.35 to 0.48; 16 queries); an interval reaching 1 "
-        "would change our mind."
+        "full takes 0.41 times the seconds of baselines.rankgpt (95 % CI 0.35 to 0.48; 16 queries); an interval "
+        "reaching 1 would change our mind."
     )
 
 
