@@ -26,7 +26,7 @@ def of_node(card: Card, name: str, spec: Mapping[str, Any], scale: str, code: Co
     """What an arm's or stage's function is given at a scale. Raises UnknownName or ConfigError that names the key."""
     signature = signatures.of(spec["fn"], code, f"{where_of(card)}: {_kind(card, name)}.{name}.fn")
     params: dict[str, Any] = {}
-    for key, layer in _layers(card, name, spec, scale):
+    for key, layer in layers(card, name, spec, scale):
         for parameter, value in layer.items():
             if parameter in signature.parameters:
                 signature.parameters[parameter].check(value, f"{where_of(card)}: {key}.{parameter}")
@@ -56,7 +56,7 @@ def check(card: Card, code: Code) -> None:
                     raise UnknownName("parameter", parameter, of, where=f"{where_of(card)}: {key}.{name}")
     for name, spec in specs.items():
         for scale in {"desk", *card.data.get("scales", {})}:
-            for key, layer in _layers(card, name, spec, scale):
+            for key, layer in layers(card, name, spec, scale):
                 for parameter in layer:
                     if parameter not in known[spec["fn"]] and not key.endswith(".all"):
                         raise UnknownName("parameter", parameter, known[spec["fn"]], where=f"{where_of(card)}: {key}")
@@ -82,7 +82,8 @@ def _sections(card: Card) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]
         yield f"scales.{scale}.params", settings.get("params", {})
 
 
-def _layers(card: Card, name: str, spec: Mapping[str, Any], scale: str) -> Iterator[Layer]:
+def layers(card: Card, name: str, spec: Mapping[str, Any], scale: str) -> Iterator[Layer]:
+    """Key and parameters of each layer that an arm or stage has at a scale, the weakest first."""
     own, of_scale = card.data.get("params", {}), card.at(scale).get("params", {})
     for key in ("all", spec["fn"]):
         yield f"params.{key}", own.get(key, {})

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, models, packing, parameters, rehearsal, signatures
+from rankrepro import (
+    artifacts,
+    benchmarks,
+    claims,
+    measure_names,
+    models,
+    packing,
+    parameters,
+    rehearsal,
+    signatures,
+)
 from rankrepro.cards import (
     ROOT,
     Card,
@@ -144,6 +153,7 @@ class _Planner:
     def make(self) -> Plan:
         for key in self.plan.papers:
             parameters.check(self.cards[key], self.code)
+            claims.check(self.cards[key], self.rows, _tags, measure_names.check)
             self._paper(self.cards[key])
         self.plan.jobs = {job.id: job for job in self._pack()}
         return self.plan
@@ -194,16 +204,9 @@ class _Planner:
     def _rows_of(self, card: Card) -> list[str]:
         """The card's own rows, and the rows of other cards that its tables and claims name."""
         own = [f"{card.key}.{row}" for arm in card.arms for row in card.rows(arm)]
-        levels = [level for c in card.claims for level in c.get("levels", [])]
-        exprs = [c.get(k, "") for c in card.claims for k in ("expr", "guard")] + [x for x in levels if "(" in x]
-        named = [n for e in exprs for n in re.findall(r"\bm\(\s*([A-Za-z_][\w.]*)", e)]
-        named += [a for t in card.data.get("tables", []) for a in t["arms"]]
-        named += [level for level in levels if "(" not in level]
-        rows = dict.fromkeys([*own, *(qualify(card, n) for n in named)])
-        for row in rows:
-            if row not in self.rows:
-                raise UnknownName("arm", row, self.rows, where=f"{where_of(card)}: claims")
-        return list(rows)
+        claimed = [term.arm for claim in claims.of(card) for term in claim.terms]
+        shown = [qualify(card, arm) for table in card.data.get("tables", []) for arm in table["arms"]]
+        return list(dict.fromkeys([*own, *claimed, *shown]))
 
     def _runs(self, card: Card, arm: str, benchmark: str) -> bool:
         settings = card.at(self.name)
@@ -395,6 +398,12 @@ def _identity(spec: Mapping[str, Any]) -> dict[str, Any]:
     sides = {side: _identity(spec[side]) for side in ("a", "b") if side in spec}
     rest = {k: v for k, v in spec.items() if k != "fn"}
     return {**rest, **sides, "benchmark": spec["benchmark"]["digest"]}
+
+
+def _tags(benchmark: str) -> list[str]:
+    """What the units of a benchmark may carry, as its card says: tags, and the splits it has."""
+    entry = benchmarks.get(benchmark)
+    return [*entry.tags, *(split for split in ("train", "validation", "test") if entry.counts.get(split, 1))]
 
 
 def _needs_of(spec: Mapping[str, Any]) -> list[str]:

@@ -39,6 +39,13 @@ claims:
     expr: m(good) - m(poor)
     over: all
     min_effect: 0.01
+  - id: theirs-placebo
+    role: placebo
+    sentence: The poor run is better.
+    kind: superiority
+    measure: nDCG@10
+    expr: m(poor) - m(good)
+    over: all
 """
 
 

@@ -23,7 +23,7 @@ year: 2026
 link: https://example.org/toy
 family: llm_rerankers
 summary: Scores a document by how many words it shares with the query.
-benchmarks: {quick: [vital-mini/fever], desk: [vital-mini/fever]}
+benchmarks: {quick: [vital-mini/fever], desk: [vital-mini/fever], paper: [lint/rules]}
 split: [train, test]
 scales: {quick: {sample: {all: 12}}, desk: {sample: {all: 60}}}
 arms:
@@ -42,6 +42,13 @@ claims:
     expr: m(overlap) - m(noise)
     over: all
     min_effect: 0.01
+  - id: toy-placebo
+    role: placebo
+    sentence: Noise ranks better than word overlap.
+    kind: superiority
+    measure: nDCG@10
+    expr: m(noise) - m(overlap)
+    over: all
 """
 
 TOY_TIMING = """  - id: toy-faster

@@ -1,8 +1,9 @@
 """Measures: what a cell's output is worth, unit by unit, against the truth.
 
-To add one, add an entry to MEASURES: its name, the output types it reads, and a function (output, truth) -> unit ->
-value. A pooled measure (perplexity, a pooled AUC) returns the material of each unit instead, ready for JSON, and names
-a `pool` that turns the materials of many units into the value (rankrepro.judge.pooled).
+To add one, add an entry to MEASURES: its name (which `rankrepro.measure_names` lists for the plan), the output types it
+reads, and a function (output, truth) -> unit -> value. A pooled measure (perplexity, a pooled AUC) returns the material
+of each unit instead, ready for JSON, and names a `pool` that turns the materials of many units into the value
+(rankrepro.judge.pooled).
 
 Ranking measures are ir_measures' and go by its names. Names that are not in MEASURES (`nDCG@3`, `P(rel=2)@10`) are
 parsed by ir_measures when asked for. nDCG@10 has linear gains; measures of binary relevance count grades >= 1.
@@ -16,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from rankrepro import measure_names
 from rankrepro.benchmarks.base import Truth
 from rankrepro.cell import DECIMALS, Output, Ranking
-from rankrepro.errors import BenchmarkError, OutputError, UnknownName
+from rankrepro.errors import BenchmarkError, OutputError
 from rankrepro.judge import pooled
 from rankrepro.judge.confusion import MEASURES as CONFUSION
 from rankrepro.judge.confusion import confusion_measure
@@ -131,29 +133,14 @@ def _ir(name: str) -> Measure:
                 documents.setdefault(d, str(len(documents) + 1))
             qrels[number[q]] = {documents[d]: grade for d, grade in grades.items()}
             run[number[q]] = {documents[d]: float(len(ranks) - i) for i, d in enumerate(ranks)}
-        values = {m.query_id: float(m.value) for m in ir_measures.iter_calc([_parse(name)], qrels, run)}
+        values = {m.query_id: float(m.value) for m in ir_measures.iter_calc([measure_names.parsed(name)], qrels, run)}
         return {q: values.get(n, 0.0) for q, n in number.items()}
 
     return Measure(name, RUNS, score)
 
 
-def _parse(name: str) -> Any:
-    """An ir_measures object that some installed provider can compute."""
-    import ir_measures
-
-    try:
-        measure = ir_measures.parse_measure(name)
-        cutoff = measure.params.get("cutoff", 1)
-        usable = isinstance(cutoff, int) and cutoff > 0 and ir_measures.DefaultPipeline.supports(measure)
-    except (NameError, ValueError, KeyError, TypeError, AssertionError, SyntaxError):
-        usable = False
-    if not usable:
-        raise UnknownName("measure", name, MEASURES)
-    return measure
-
-
 def _parsed(name: str) -> Measure:
-    _parse(name)
+    measure_names.check(name)
     return _ir(name)
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from rankrepro import benchmarks
+from rankrepro import benchmarks, claims
 from rankrepro.benchmarks.images import ImageTruth
-from rankrepro.cards import Card, load_cards, qualify, row_index
+from rankrepro.cards import Card, load_cards, qualify
 from rankrepro.cell import Retrieval
+from rankrepro.claims import Term
 from rankrepro.judge import costs, measures, thumbnails
 from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.examples import LEVELS, examples
-from rankrepro.judge.expressions import Term, parse
 from rankrepro.judge.registration import claims_commit, git
 from rankrepro.judge.tables import table
 from rankrepro.judge.values import Values
@@ -34,7 +34,7 @@ def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> No
     """
     cards = load_cards()
     card, values = cards[paper], Values(make_plan(cards, scale, [paper], only), folder)
-    results = judge(card, values, list(row_index(cards)))
+    results = judge(card, values, cards)
     files = {
         "units": units(card, values),
         "examples": shown(card, values, results["papers"][paper]["claims"]),
@@ -49,24 +49,22 @@ def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> No
         temporary.rename(target / f"{name}.json")
 
 
-def judge(card: Card, values: Values, arms: list[str]) -> dict[str, Any]:
-    """results.json of a card. `arms`: every row of every card."""
+def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, Any]:
+    """results.json of a card. `cards`: all of them, for what its claims read of others."""
     plan, store = values.plan, values.store
     digests, scale = plan.paper_nodes[card.key], plan.scale["scale"]
     timings = [timing(card, values, name) for name in plan.timings.get(card.key, {})]
-    claims = judge_claims(
-        card.claims,
+    judged = judge_claims(
+        claims.of(card),
         values.lookup,
-        card=card.key,
         benchmarks=plan.benchmarks[card.key],
         verdicts=plan.scale["verdicts"],
         tagged=values.tagged,
         timings={t["name"]: t for t in timings},
-        arms=arms,
     )
     page = {
         "tables": [table(values, card, t) for t in card.data.get("tables", [])],
-        "claims": claims,
+        "claims": judged,
         "timings": timings,
         "curves": costs.curves(plan, store, digests),
         "cells": costs.stored(plan, store, digests),
@@ -76,7 +74,7 @@ def judge(card: Card, values: Values, arms: list[str]) -> dict[str, Any]:
         "schema": SCHEMA,
         "scale": scale,
         "commit": git("rev-parse", "HEAD"),
-        "claims_commit": claims_commit(card, scale),
+        "claims_commit": claims_commit(card, cards, scale),
         "digests": digests,
         "papers": {card.key: page},
         "totals": costs.totals(store, digests, values.folder / "session.json"),
@@ -101,11 +99,12 @@ def units(card: Card, values: Values) -> dict[str, Any]:
     return {"schema": SCHEMA, "paper": card.key, "rows": rows, "timings": seconds}
 
 
-def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str, Any]:
+def shown(card: Card, values: Values, judged: list[dict[str, Any]]) -> dict[str, Any]:
     """examples.json: the queries behind each claim that is a plain difference of rankings and was run."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for claim in (c for c in claims if c["expr"] and c["per_benchmark"]):
-        pair = parse(claim["expr"], card.key, claim["measure"] or "nDCG@10").difference
+    for claim in (c for c in judged if c["expr"] and c["per_benchmark"]):
+        expression = claims.of_result(claim, card.key).expression
+        pair = expression and expression.difference
         # a pooled measure has no difference on a single query
         if pair and pair[0].measure == pair[1].measure and not measures.get(pair[0].measure).pooled:
             where = [_example(pair, p["benchmark"], claim["where"], values) for p in claim["per_benchmark"]]

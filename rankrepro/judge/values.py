@@ -9,13 +9,13 @@ from typing import Any
 from rankrepro import benchmarks
 from rankrepro.benchmarks.base import Benchmark, Truth
 from rankrepro.cell import OUTPUTS, Output
+from rankrepro.claims import SEVERAL_RELEVANT
 from rankrepro.errors import BenchmarkError, OutputError
 from rankrepro.judge import measures
 from rankrepro.plan import Plan
 from rankrepro.store import Store
 
 ORACLE = "ceiling of "  # prefix of the row that orders an arm's candidates perfectly
-SEVERAL_RELEVANT = "several_relevant"  # a tag only truth can tell: two or more relevant documents (multi-hop)
 
 
 class Values:

@@ -16,6 +16,7 @@ from typing import Any
 
 from rankrepro import benchmarks
 from rankrepro.cards import Card, qualify
+from rankrepro.claims import KINDS, ORIGINS
 from rankrepro.errors import UnknownName
 from rankrepro.report import charts, history, sentences, sheets, text
 
@@ -40,6 +41,7 @@ MARKS = {  # verdict -> class, sign, meaning
     "higher": ("open", "↑", "higher than the reported number"),
     "lower": ("no", "↓", "lower than the reported number"),
 }
+SHARED = "shared"  # beside ORIGINS: claims of the card of shared controls
 GAINS = 3  # queries shown with their documents, at each end
 
 
@@ -70,13 +72,14 @@ class Paper:
     def claims(self) -> list[dict[str, Any]]:
         """The judged claims; those of a card without a run as `not run`."""
         if self.results:
-            return self.page["claims"]
+            return [{"origin": "paper"} | c for c in self.page["claims"]]  # results of before name none
         return [
             {
                 "id": c["id"],
                 "sentence": c["sentence"],
                 "kind": c.get("kind"),
                 "role": c.get("role", "claim"),
+                "origin": c.get("origin", "paper"),
                 "verdict": "identity" if c.get("kind") == "identity" else "not run",
                 "note": None,
                 "restated": c.get("restated"),
@@ -126,6 +129,8 @@ def environment() -> Any:
         "plural": text.plural,
         "short": text.short,
         "expression": sentences.expression,
+        "kinds": KINDS,
+        "origins": ORIGINS,
     }
     return env
 
@@ -177,11 +182,12 @@ def prose(words: str) -> Any:
 
 def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
     """What the front page shows: papers by family, verdicts counted, totals over distinct stored results."""
-    verdicts = Counter(c["verdict"] for p in papers for c in p.claims if c["role"] == "claim")
+    counted = {origin: _verdicts(papers, origin) for origin in (*ORIGINS, SHARED)}
     return {
         "scale": scale,
         "groups": [(f, [p for p in papers if p.card.family == f]) for f in FAMILIES],
-        "verdicts": {v: verdicts[v] for v in MARKS if verdicts[v]},
+        "verdicts": list(dict.fromkeys(v for counts in counted.values() for v in counts)),
+        "counted": {origin: counts for origin, counts in counted.items() if counts},
         "totals": totals(papers),
         "placebos": Counter(c["verdict"] for p in papers for c in p.claims if c["role"] == "placebo"),
         "example": next((p.key for p in papers if p.results), "baselines"),
@@ -190,6 +196,28 @@ def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
         "n_papers": sum(p.card.family != "controls" for p in papers),
         "n_run": sum(p.results is not None and p.card.family != "controls" for p in papers),
     }
+
+
+def _verdicts(papers: Iterable[Paper], origin: str) -> dict[str, int]:
+    """Verdict -> number of claims of this origin; those of shared controls are no paper's, whatever their origin."""
+    found = Counter(
+        c["verdict"]
+        for p in papers
+        for c in p.claims
+        if c["role"] == "claim" and origin == (SHARED if p.card.family == "controls" else c["origin"])
+    )
+    return {v: found[v] for v in MARKS if found[v]}
+
+
+def labels(cards: Iterable[Card]) -> dict[str, str]:
+    """Row `<card>.<row>` -> what its card calls it for a reader, where it says so."""
+    found: dict[str, str] = {}
+    for card in cards:
+        for arm, spec in card.arms.items():
+            label = spec.get("label", {})
+            rows = label if isinstance(label, Mapping) else dict.fromkeys(card.rows(arm), label)
+            found |= {f"{card.key}.{row}": words for row, words in rows.items()}
+    return found
 
 
 def cpu(paper: Paper) -> float:
@@ -213,8 +241,8 @@ def totals(papers: Iterable[Paper]) -> dict[str, float]:
 # --- the page of a paper ---------------------------------------------------------------------------------------------
 
 
-def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
-    """What the page of a paper shows, all numbers from its judged files."""
+def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the page of a paper shows, all numbers from its judged files. `labels`: row -> its name for a reader."""
     claims = paper.claims
     page: dict[str, Any] = {
         "scale": scale,
@@ -232,7 +260,7 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
         return page | {"said": {}, "figures": {}, "sheets": []}
     found, key = paper.page, paper.key
     timings = {t["name"]: t for t in found["timings"]}
-    said = {c["id"]: sentences.verdict(c, key, timings) for c in claims}
+    said = {c["id"]: sentences.verdict(c, key, timings, labels) for c in claims}
     tables = [(t, sheets.of_table(t, key)) for t in found["tables"] if t["rows"]]
     made: dict[str, Any] = {
         "claims": sheets.of_claims(claims, said),
@@ -252,13 +280,14 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
         "cost": [f for f in figures if f.name.startswith("cost-")],
         "sheets": every,
         "made": made,
-        "timing_words": [sentences.timing(t, key) for t in found["timings"]],
+        "timing_words": [sentences.timing(t, key, labels) for t in found["timings"]],
         "examples": examples(paper),
         "pictures": paper.examples.get("pictures", {}),
         "contact": paper.examples.get("sheets", {}),
         "grades": grade,
         "attribution": shared(paper.examples.get("attribution", {})),
-        "started": min((c["started"] for c in found["cells"]), default=None),
+        # shared controls ran before the paper was begun: its claims are held against its own first result
+        "started": min((c["started"] for c in found["cells"] if c["name"].startswith(f"{key}.")), default=None),
         "totals": totals([paper]),
     }
 
