@@ -29,11 +29,11 @@ DOCUMENTS = {"q1": ["d5", "d1", "d0", "d2", "d6", "d3"], "q2": ["d4", "d0", "d1"
 
 @pytest.fixture
 def lm(lm: LoadedModel) -> Iterator[LoadedModel]:
-    """The model, which writes B, D, A, C where it would have written A, B, C, D."""
+    """The model, which writes C, D, B, A where it would have written A, B, C, D."""
     head = lm.model.get_output_embeddings()
     weight = head.weight.detach().clone()
     letters = Listwise(lm, Meter(), 1).letters
-    weight[[letters[i] for i in (1, 3, 0, 2)]] = head.weight.detach()[letters[:4]]
+    weight[[letters[i] for i in (2, 3, 1, 0)]] = head.weight.detach()[letters[:4]]
     turned = torch.nn.Linear(*reversed(weight.shape), bias=False, device="meta")
     turned.weight = torch.nn.Parameter(weight, requires_grad=False)
     lm.model.set_output_embeddings(turned)
@@ -142,7 +142,9 @@ def test_a_written_answer_is_read_to_its_last_letter(
     written = iter(tokens)
 
     def logits(lm: Any, hidden: torch.Tensor, choices: Any = None) -> torch.Tensor:
-        return torch.eye(lm.model.config.vocab_size)[[next(written)] * len(hidden)]
+        z = torch.zeros(len(hidden), lm.model.config.vocab_size)
+        z[:, next(written)] = 1
+        return z
 
     monkeypatch.setattr(llm, "logits", logits)
     documents = ["d0", "d1", "d5", "d2"]

@@ -91,10 +91,6 @@ def test_the_bi_encoder_scores_by_cosine(make_cell: MakeCell, encoder: Any) -> N
 
 
 def test_a_passage_is_cut(make_cell: MakeCell, encoder: Any) -> None:
-    short, long = (
-        pointwise.bi_encoder(
-            make_cell(models={"encoder": encoder}), passage_tokens=n, query_tokens=64, batch=4
-        ).values["q1"]
-        for n in (4, 64)
-    )
+    cell = make_cell(models={"encoder": encoder})
+    short, long = (pointwise.bi_encoder(cell, passage_tokens=n, query_tokens=64, batch=4).values["q1"] for n in (4, 64))
     assert not np.allclose([short[d] for d in short], [long[d] for d in short], atol=1e-3)
