@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from rankrepro import models
 from rankrepro.artifacts import load_catalogue
@@ -44,22 +44,37 @@ def benchmark_() -> Benchmark:
 
 
 @pytest.fixture
+def uncached(lm: LoadedModel) -> Callable[[list[int]], torch.Tensor]:
+    """uncached(tokens): logits [tokens, vocabulary] of one sequence, read at once, without cache or padding."""
+
+    @torch.inference_mode()
+    def logits(tokens: list[int]) -> torch.Tensor:
+        return lm.model(torch.tensor([tokens]), use_cache=False).logits[0]
+
+    return logits
+
+
+@pytest.fixture
 def make_cell(benchmark_: Benchmark) -> Callable[..., Cell]:
-    """make_cell(params..., queries=, candidates=, models=, ...): every query gets all documents unless told."""
+    """make_cell(queries=, candidates=, models=, ...): every query gets all documents unless told.
+
+    A benchmark that has queries, or is none of texts, stays as it is; another is given those of the cell.
+    """
 
     def make(
         queries: dict[str, str] | None = None, candidates: Any = None, models: Any = None, seed: int = 0,
-        inputs: Any = None, benchmark: Benchmark = benchmark_, shards: Any = None, **params: Any,
+        inputs: Any = None, benchmark: Any = benchmark_, shards: Any = None,
     ) -> Cell:  # fmt: skip
-        queries = QUERIES if queries is None else queries
+        if queries is None:
+            queries = {q.id: q.text for q in benchmark.queries.values()} or QUERIES
+        if isinstance(benchmark, Benchmark) and not benchmark.queries:
+            benchmark = replace(benchmark, queries={q: Query(q, text, "test") for q, text in queries.items()})
         ring = list(queries)
-        benchmark = replace(benchmark, queries={q: Query(q, text, "test") for q, text in queries.items()})
         return Cell(
             name="test",
             benchmark=benchmark,
             queries=queries,
             candidates={q: list(benchmark.corpus) for q in queries} if candidates is None else candidates,
-            params=SimpleNamespace(**params),
             seed=seed,
             models=models or {},
             inputs=inputs or {},

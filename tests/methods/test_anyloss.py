@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,21 +13,14 @@ import torch
 from sklearn import metrics as reference
 
 from methods import anyloss
-from methods.anyloss import METRICS, STEEP, Arm, Loss, Part, amplify, confusion, objective, train
-from rankrepro.benchmarks.tabular import Fold
+from methods.anyloss import METRICS, STEEP, Arm, Loss, Part, Sweep, Training, amplify, confusion, objective, train
+from rankrepro.benchmarks.tabular import Fold, TabularBenchmark, Task
 from rankrepro.cell import Cell, History
 
-PARAMS = SimpleNamespace(
-    optimiser="gradient_descent",
-    steps=40,
-    rates=[0.3, 0.03],
-    validation=0.25,
-    hidden=2,
-    steeps=[30, 110],
-    steep_metrics=["f1"],
-    sol_metrics=["f1"],
-)
-ADAM = SimpleNamespace(**{**vars(PARAMS), "optimiser": "adam", "rates": [0.05, 0.01]})
+MakeCell = Callable[..., Cell]
+DESCENT = Training("gradient_descent", steps=40, rates=(0.3, 0.03), validation=0.25, hidden=2)
+ADAM = replace(DESCENT, optimiser="adam", rates=(0.05, 0.01))
+SWEEP = Sweep(steep_metrics=("f1",), steeps=(30, 110), sol_metrics=("f1",))
 ALL = [
     *(Loss("any", m) for m in METRICS),
     *(Loss(kind, m) for kind in ("sol_uniform", "sol_cosine") for m in METRICS),
@@ -211,19 +206,19 @@ def test_stratified_holds_out_a_share_of_each_class() -> None:
 # --- training ---
 
 
-@pytest.mark.parametrize(("model", "params"), [("slp", PARAMS), ("mlp", ADAM)])
+@pytest.mark.parametrize(("model", "training"), [("slp", DESCENT), ("mlp", ADAM)])
 def test_training_side_by_side_is_training_alone(
-    model: str, params: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    model: str, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Folds of different sizes are padded, columns share tensors, chunks cut them: none may leave a trace."""
     folds = parts()
     rate = torch.linspace(0.01, 0.1, len(ALL), dtype=torch.float64).repeat(len(folds), 1)
-    together = train(model, folds, ALL, rate, params)
+    together = train(model, folds, ALL, rate, training)
     monkeypatch.setattr(anyloss, "CHUNK", 1)
-    for a, b in zip(together, train(model, folds, ALL, rate, params), strict=True):
+    for a, b in zip(together, train(model, folds, ALL, rate, training), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-9)
     for b, k in [(0, 0), (1, 4), (2, len(ALL) - 1)]:
-        (alone,) = train(model, folds[b : b + 1], ALL[k : k + 1], rate[b : b + 1, k : k + 1], params)
+        (alone,) = train(model, folds[b : b + 1], ALL[k : k + 1], rate[b : b + 1, k : k + 1], training)
         torch.testing.assert_close(together[b][:, k], alone[:, 0], rtol=0, atol=1e-9)
     assert together[0].std(0).min() > 1e-3
 
@@ -255,8 +250,8 @@ def test_trained_long_cross_entropy_is_logistic_regression() -> None:
     from sklearn.linear_model import LogisticRegression
 
     (part,) = parts((300,))
-    params = SimpleNamespace(**{**vars(PARAMS), "steps": 5000})
-    (z,) = train("slp", [part], [Loss("bce")], torch.tensor([[2.0]], dtype=torch.float64), params)
+    long = replace(DESCENT, steps=5000)
+    (z,) = train("slp", [part], [Loss("bce")], torch.tensor([[2.0]], dtype=torch.float64), long)
     fit, other = anyloss.standardise(part.fit_x, part.eval_x)
     expected = LogisticRegression(C=math.inf, tol=1e-10, max_iter=10_000).fit(fit, part.fit_y).decision_function(other)
     np.testing.assert_allclose(z[:, 0].numpy(), expected, atol=1e-4)
@@ -281,8 +276,7 @@ def test_own_metric_is_learnt_where_cross_entropy_says_no() -> None:
     y = np.repeat([0, 1], [950, 50])
     x = rng.normal(size=(1000, 2)) + y[:, None]
     rate = torch.full((1, 2), 0.1, dtype=torch.float64)
-    params = SimpleNamespace(**{**vars(PARAMS), "steps": 300})
-    (z,) = train("slp", [Part(x, y, x)], [Loss("any", "f1"), Loss("bce")], rate, params)
+    (z,) = train("slp", [Part(x, y, x)], [Loss("any", "f1"), Loss("bce")], rate, replace(DESCENT, steps=300))
     any_f1, bce = (reference.f1_score(y, z[:, k].numpy() > 0) for k in range(2))
     assert any_f1 > bce + 0.1
 
@@ -290,12 +284,14 @@ def test_own_metric_is_learnt_where_cross_entropy_says_no() -> None:
 # --- search and arms ---
 
 
-def folds_of(n: int = 90, k: int = 3, seed: int = 0) -> list[Fold]:
+def task_of(n: int = 90, k: int = 3, seed: int = 0) -> Task:
+    """n rows whose first feature tells the label, dealt out to k folds."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 3))
     y = (x[:, 0] + 0.5 * rng.normal(size=n) > 0.6).astype(int)
-    rows = np.array_split(rng.permutation(n), k)
-    return [Fold(np.delete(x, r, 0), np.delete(y, r), x[r], np.asarray(r)) for r in rows]
+    labels = np.tile(y, (k, 1))
+    labels[rng.permutation(n) % k, np.arange(n)] = -1
+    return Task("a", "drawn", x, labels)
 
 
 def test_arms_with_one_loss_and_one_rate_are_trained_once() -> None:
@@ -318,60 +314,62 @@ def test_arms_with_one_loss_and_one_rate_are_trained_once() -> None:
     ],
 )
 def test_an_arm_takes_the_rate_that_its_metric_likes_best_on_held_out_rows(loss, metric, score) -> None:
-    rates = [3.0, 0.003, 0.1]  # an arm's favourite differs from fold to fold
-    params = SimpleNamespace(**{**vars(PARAMS), "rates": rates})
-    folds = folds_of(150, 5)
-    got = anyloss.decide("slp", folds, [Arm("a", loss, metric)], params, 7)["a"]
+    rates = (3.0, 0.003, 0.1)  # an arm's favourite differs from fold to fold
+    training = replace(DESCENT, rates=rates)
+    folds = task_of(150, 5, seed=5).folds
+    decisions = anyloss.decide("slp", folds, [Arm("a", loss, metric)], training, 7)["a"]
     taken = []
     for i, f in enumerate(folds):
         held = anyloss.stratified(f.train_y, 0.25, np.random.default_rng([7, i]))
         rate, every = torch.tensor([rates]).double(), [loss] * 3
-        (inner,) = train("slp", [Part(f.train_x[~held], f.train_y[~held], f.train_x[held])], every, rate, params)
+        (inner,) = train("slp", [Part(f.train_x[~held], f.train_y[~held], f.train_x[held])], every, rate, training)
         best = int(np.argmax([score(f.train_y[held], inner[:, k].numpy() > 0) for k in range(3)]))
-        (outer,) = train("slp", [Part(f.train_x, f.train_y, f.test_x)], every, rate, params)
-        assert np.array_equal(got[i], outer[:, best].numpy() > 0)
+        (outer,) = train("slp", [Part(f.train_x, f.train_y, f.test_x)], every, rate, training)
+        assert np.array_equal(decisions[i], outer[:, best].numpy() > 0)
         taken.append(best)
     assert len(set(taken)) > 1
 
 
 def test_a_tuned_threshold_moves_with_the_metric() -> None:
-    folds = folds_of(300)
-    got = anyloss.decide("slp", folds, [Arm(f"t_{m}", Loss("bce"), m, tuned=True) for m in ("f05", "f2")], PARAMS, 0)
-    positives = {name: sum(int(d.sum()) for d in parts) for name, parts in got.items()}
+    arms = [Arm(f"t_{m}", Loss("bce"), m, tuned=True) for m in ("f05", "f2")]
+    decisions = anyloss.decide("slp", task_of(300).folds, arms, DESCENT, 0)
+    positives = {name: sum(int(d.sum()) for d in parts) for name, parts in decisions.items()}
     assert positives["t_f2"] > positives["t_f05"]
 
 
 def test_no_prediction_depends_on_another_row_of_the_test_fold_or_on_its_label() -> None:
     """A fold holds no test label; the features of other test rows must not matter either."""
-    folds = folds_of()
-    arms = anyloss.arms_of(PARAMS)
-    whole = anyloss.decide("slp", folds, arms, PARAMS, 0)
+    folds = task_of().folds
+    arms = anyloss.arms_of(SWEEP)
+    whole = anyloss.decide("slp", folds, arms, DESCENT, 0)
     cut = [Fold(f.train_x, f.train_y, f.test_x[:5], f.rows[:5]) for f in folds]
-    for name, decided in anyloss.decide("slp", cut, arms, PARAMS, 0).items():
+    for name, decided in anyloss.decide("slp", cut, arms, DESCENT, 0).items():
         assert all(np.array_equal(a[:5], b) for a, b in zip(whole[name], decided, strict=True))
     assert "test_y" not in {f for f in Fold.__dataclass_fields__}
 
 
 @pytest.mark.parametrize(
-    ("fn", "params", "model"), [(anyloss.slp_arms, PARAMS, "slp"), (anyloss.mlp_arms, ADAM, "mlp")]
+    ("fn", "training", "model"), [(anyloss.slp_arms, DESCENT, "slp"), (anyloss.mlp_arms, ADAM, "mlp")]
 )
-def test_a_cell_returns_every_variant_in_row_order_and_resumes(fn, params, model, tmp_path) -> None:
-    tasks = {name: SimpleNamespace(folds=folds_of(seed=s)) for s, name in enumerate(("a", "b"))}
-    benchmark = SimpleNamespace(id="t", tasks=tasks)
+def test_a_cell_returns_every_variant_in_row_order_and_resumes(
+    make_cell: MakeCell, fn, training: Training, model: str, tmp_path
+) -> None:
+    tasks = {name: task_of(seed=seed) for seed, name in enumerate(("a", "b"))}
 
     def cell() -> Cell:
-        return Cell("anyloss", benchmark, {"a": "a", "b": "b"}, {}, params, shards=tmp_path)  # type: ignore[arg-type]
+        return make_cell({t: t for t in tasks}, {}, benchmark=TabularBenchmark("t", tasks), shards=tmp_path)
 
     first, again = cell(), cell()
-    found = fn(first)
-    assert f"{model}_any_f1_l30" in found and f"{model}_smote_bacc" in found and f"{model}_any_f1_shuffled" in found
-    assert all(name.startswith(f"{model}_") for name in found)
-    decided = found[f"{model}_bce_acc"].values["b"]
+    outputs = fn(first, training=training, sweep=SWEEP)
+    assert {f"{model}_{name}" for name in ("any_f1_l30", "smote_bacc", "any_f1_shuffled")} < set(outputs)
+    assert all(name.startswith(f"{model}_") for name in outputs)
+    decided = outputs[f"{model}_bce_acc"].values["b"]
     folds = tasks["b"].folds
-    by_fold = anyloss.decide(model, folds, anyloss.arms_of(params), params, 0)["bce_acc"]
+    by_fold = anyloss.decide(model, folds, anyloss.arms_of(SWEEP), training, 0)["bce_acc"]
     for f, d in zip(folds, by_fold, strict=True):
         assert [decided[r] for r in f.rows] == d.tolist()
-    assert {name: p.values for name, p in fn(again).items()} == {name: p.values for name, p in found.items()}
+    resumed = fn(again, training=training, sweep=SWEEP)
+    assert {name: p.values for name, p in resumed.items()} == {name: p.values for name, p in outputs.items()}
     curves = first.history.record()
     assert set(curves) == {f"{model}_{name}" for name in anyloss.CURVES}
     assert again.history.record() == curves
@@ -379,23 +377,28 @@ def test_a_cell_returns_every_variant_in_row_order_and_resumes(fn, params, model
     assert constant["all_positive"].values["a"] == [1] * 90 and set(constant["all_negative"].values["b"]) == {0}
 
 
+def test_every_optimiser_that_a_card_may_name_is_one() -> None:
+    assert set(get_args(get_type_hints(Training)["optimiser"])) == set(anyloss.OPTIMISERS)
+
+
 def test_curves_hold_the_mean_training_loss_over_folds() -> None:
     """At theta = 0 every A(p) is 1/2, so that the F1 loss of a fold is 1 - s / (s + n / 2) with s positives of n."""
-    folds, history = folds_of(), History()
-    anyloss.decide("slp", folds, [Arm("any_f1", Loss("any", "f1"), "f1")], PARAMS, 0, log=history.log)
+    folds, history = task_of().folds, History()
+    anyloss.decide("slp", folds, [Arm("any_f1", Loss("any", "f1"), "f1")], DESCENT, 0, log=history.log)
     curve = history.record()["slp_any_f1"]
     sizes = [(f.train_y.sum(), len(f.train_y)) for f in folds]
     assert curve[0] == [0, pytest.approx(np.mean([1 - s / (s + n / 2) for s, n in sizes]))]
-    assert [step for step, _ in curve] == list(range(0, PARAMS.steps, PARAMS.steps // anyloss.POINTS))
+    assert [step for step, _ in curve] == list(range(0, DESCENT.steps, DESCENT.steps // anyloss.POINTS))
     assert curve[-1][1] < curve[0][1] - 0.1
 
 
-def test_shuffled_labels_leave_nothing_to_learn() -> None:
-    folds = folds_of(600)
-    benchmark = SimpleNamespace(id="t", tasks={"a": SimpleNamespace(folds=folds)})
-    found = anyloss._task(benchmark.tasks["a"], "slp", PARAMS, 0, lambda step, **values: None)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(600, 3))
-    y = (x[:, 0] + 0.5 * rng.normal(size=600) > 0.6).astype(int)
-    score = {name: reference.balanced_accuracy_score(y, found[name]) for name in ("any_bacc", "any_bacc_shuffled")}
-    assert score["any_bacc"] > 0.8 and abs(score["any_bacc_shuffled"] - 0.5) < 0.12
+def test_shuffled_labels_leave_nothing_to_learn(make_cell: MakeCell) -> None:
+    task = task_of(600)
+    cell = make_cell({"a": "a"}, {}, benchmark=TabularBenchmark("t", {"a": task}))
+    outputs = anyloss.slp_arms(cell, training=DESCENT, sweep=SWEEP)
+    y = task.train_labels.max(0)
+    plain, shuffled = (
+        reference.balanced_accuracy_score(y, outputs[f"slp_{name}"].values["a"])
+        for name in ("any_bacc", "any_bacc_shuffled")
+    )
+    assert plain > 0.8 and abs(shuffled - 0.5) < 0.12
