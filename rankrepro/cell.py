@@ -1,7 +1,7 @@
 """The cell contract: what a method sees, and what it may return.
 
-A method is a function `fn(cell, *, parameters...) -> Output | dict[str, Output]`; the dictionary's keys are the variants
-its card lists, and its parameters are keyword-only, with annotations that the plan checks a card against.
+A method is a function `fn(cell, *, parameters...) -> Output | dict[str, Output]`; the keys of a dictionary are variants
+that the card lists. Parameters are keyword-only, with annotations that the plan checks a card against.
 """
 
 from __future__ import annotations

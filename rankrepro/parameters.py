@@ -1,8 +1,8 @@
 """The parameters of a method: from a card to keyword-only arguments, some of them dataclasses whose fields are flat.
 
-A card gives them in layers; the later ones win: of the card for `all`, of the card for a function, the arm's own, of the
-scale for `all`, of the scale for a function, of the scale for the arm. What is given for `all` goes to the functions that
-have such a parameter; what is given for a function or an arm, they must have.
+A card gives them in layers, and the later ones win: the card's for `all`, the card's for a function, the arm's own, the
+scale's for `all`, the scale's for a function, the scale's for the arm. What is given for `all` goes to the functions
+that have such a parameter; what is given for a function or an arm, they must have.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ def check(card: Card, code: Code) -> None:
     """Every parameter that a card gives for all, or for a function, is one of some arm's or stage's."""
     specs = {**card.stages, **card.arms}
     known = {s["fn"]: signatures.of(s["fn"], code, f"{where_of(card)}: {n}.fn").parameters for n, s in specs.items()}
+    anywhere = {parameter: None for parameters in known.values() for parameter in parameters}
     for key, sections in _sections(card):
         for name, params in sections.items():
-            of = {p: None for parameters in known.values() for p in parameters} if name == "all" else known.get(name, {})
+            of: Mapping[str, Any] = anywhere if name == "all" else known.get(name, {})
             if name != "all" and name not in known and name not in specs:
                 raise UnknownName("arm, stage or function", name, [*known, *specs, "all"], f"{where_of(card)}: {key}")
             for parameter in params if name not in specs else ():

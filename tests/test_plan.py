@@ -90,7 +90,8 @@ def test_jobs_hold_every_node_once_and_wait_for_what_they_need(house: Path) -> N
 
 STAGES = """
 stages:
-  learn: {fn: toy.lexical, inputs: [benchmark], out: checkpoint, params: {k: 5}, seeds: [0, 1], benchmark: {quick: vital-mini/pairs}}
+  learn:
+    {fn: toy.lexical, inputs: [benchmark], params: {k: 5}, seeds: [0, 1], benchmark: {quick: vital-mini/pairs}}
   embed: {fn: toy.lexical, inputs: {corpus: corpus, weights: learn}, out: data, params: {k: 5}, seeds: [0, 1]}
 """
 

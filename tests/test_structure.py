@@ -12,7 +12,7 @@ from tests_support import ROOT
 
 FLOORS = {
     "errors": 1,
-    "artifacts": 2, "card_form": 2, "cards": 2, "claims": 2, "measure_names": 2, "store": 2, "runs": 2, "lock": 2,
+    "artifacts": 2, "card_form": 2, "cards": 2, "code": 2, "signatures": 2, "parameters": 3, "claims": 2, "measure_names": 2, "store": 2, "runs": 2, "lock": 2,
     "phases": 2,
     "passes": 2, "packing": 3, "benchmarks": 3, "models": 3, "plan": 3, "rehearsal": 3, "vision": 3,
     "judge": 4, "cell": 4, "resources": 4,

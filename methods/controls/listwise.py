@@ -1,4 +1,4 @@
-"""Listwise re-ranking by a language model that nobody trained: a written permutation, or the logits of its first letter."""
+"""Listwise re-ranking by a language model that nobody trained: written permutations, or the first letter's logits."""
 
 from __future__ import annotations
 
