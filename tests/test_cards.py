@@ -27,7 +27,7 @@ scales:
   desk: {params: {first: {k: 20}}, benchmarks: {second: [lint/rules]}}
 stages:
   vectors:
-    {fn: first_stages.encode_corpus, inputs: [corpus], benchmark: {quick: vital-mini/fever}, out: data,
+    {fn: first_stages.encode_corpus, inputs: [corpus], benchmark: {quick: vital-mini/fever},
       models: {encoder: encoder}, params: {max_tokens: 8, batch: 2}}
 arms:
   first: {fn: first_stages.bm25, params: {k: 10}, label: BM25, models: {llm: llm}}
@@ -41,6 +41,7 @@ reported:
 claims:
   - {id: x-1, origin: paper, sentence: x, kind: superiority, measure: nDCG@10, expr: m(second) - m(first), over: all}
   - {id: x-2, sentence: x, kind: ratio, timing: faster}
+  - {id: x-3, sentence: x, role: placebo, kind: superiority, measure: nDCG@10, expr: m(second) - m(first), over: all}
 """
 
 
@@ -85,7 +86,6 @@ def test_a_good_card_is_accepted(tmp_path: Path) -> None:
         ("benchmarks:", "benchmark:", "did you mean 'benchmarks'"),
         ("family: ranker_training", "family: ranker_trainin", "did you mean 'ranker_training'"),
         ("depth: 5", "depht: 5", "arms.second.candidates: unknown key 'depht'; did you mean 'depth'"),
-        ("kind: superiority", "kind: superior", "did you mean 'superiority'"),
         ("origin: paper", "origin: papers", "did you mean 'paper'"),
         ("  quick: {sample", "  quik: {sample", "scales: unknown scale 'quik'; did you mean 'quick'"),
         ("desk: [vital", "desk2: [vital", "benchmarks: unknown scale 'desk2'; did you mean 'desk'"),
@@ -169,9 +169,10 @@ def test_a_repeated_key_below_a_merge_is_seen_and_a_merge_is_none(tmp_path: Path
         ("fn: first_stages.bm25", "fn: first_stages.bm52", "did you mean 'bm25'"),
         ("fn: floors.random", "fn: floor.random", "did you mean 'floors'"),
         ("m(second)", "m(secnd)", "did you mean 'x.second'"),
+        ("kind: superiority", "kind: superior", "did you mean 'superiority'"),
     ],
 )
-def test_functions_and_arms_of_claims_must_exist_when_a_plan_is_made(
+def test_functions_and_what_claims_name_must_exist_when_a_plan_is_made(
     tmp_path: Path, old: str, new: str, words: str
 ) -> None:
     text = GOOD.replace("params:\n  first_stages.bm25: {k1: 0.9, b: 0.4}\n", "").replace(

@@ -92,7 +92,7 @@ STAGES = """
 stages:
   learn:
     {fn: toy.lexical, inputs: [benchmark], params: {k: 5}, seeds: [0, 1], benchmark: {quick: vital-mini/pairs}}
-  embed: {fn: toy.lexical, inputs: {corpus: corpus, weights: learn}, out: data, params: {k: 5}, seeds: [0, 1]}
+  embed: {fn: toy.lexical, inputs: {corpus: corpus, weights: learn}, params: {k: 5}, seeds: [0, 1]}
 """
 
 

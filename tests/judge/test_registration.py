@@ -94,19 +94,20 @@ def test_a_name_is_no_part_of_it() -> None:
     cards = load_cards()
     data = copy.deepcopy(dict(cards["icr"].data))
     text = json.dumps(data).replace("original_order", "as_given").replace('"minilm"', '"encoder_control"')
-    data = json.loads(text)
-    data["arms"]["icr"]["fn"] = "elsewhere_now.icr"
+    data = json.loads(text.replace('"icr.icr"', '"elsewhere_now.icr"'))
     after = cards | {"icr": Card("icr", cards["icr"].file, data, data["arms"])}
     assert moved(cards, after, "icr")[0] == set()
 
 
 def test_parameters_in_common_are_those_of_each_arm() -> None:
-    """A parameter that moves from an arm to `params` of the card, under `all`, is the same parameter."""
+    """A parameter that is given for the function, for all, or for each arm is the same parameter."""
     cards = load_cards()
     data = json.loads(json.dumps(cards["icr"].data))
+    data["params"]["all"] |= data["params"].pop("icr.icr")
+    assert moved(cards, cards | {"icr": Card("icr", cards["icr"].file, data, data["arms"])}, "icr")[0] == set()
+    instruction = data["params"]["all"].pop("instruction")
     for name in ("icr", "original"):
-        assert data["arms"][name]["params"].pop("instruction") == "ie"
-    data["params"] = {"all": {"instruction": "ie"}}
+        data["arms"][name]["params"]["instruction"] = instruction
     assert moved(cards, cards | {"icr": Card("icr", cards["icr"].file, data, data["arms"])}, "icr")[0] == set()
 
 
