@@ -178,7 +178,7 @@ def test_functions_and_what_claims_name_must_exist_when_a_plan_is_made(
     text = GOOD.replace("params:\n  first_stages.bm25: {k1: 0.9, b: 0.4}\n", "").replace(
         "{k: 10}", "{k: 1, k1: 1, b: 0}"
     )
-    with pytest.raises(UnknownName, match=re.escape(words)):
+    with pytest.raises(ConfigError, match=re.escape(words)):
         make_plan(load_cards(written(tmp_path, text.replace(old, new, 1))), "quick")
 
 
