@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from rankrepro import claims, signatures
+from rankrepro.card_form import expanded
 from rankrepro.cards import ROOT, Card, qualify, row_index, stage_inputs, stage_of
 from rankrepro.claims import Claim, Term
 from rankrepro.code import METHODS
@@ -246,10 +247,11 @@ def _text(blob: str) -> Any:
 
 @cache
 def _card(blob: str, key: str) -> Card | None:
-    """A card of the history; None for what is none."""
+    """A card of the history in full form; None for what is none."""
     data = None if key.startswith("scale:") else _text(blob)
     if not isinstance(data, dict) or "claims" not in data:
         return None
+    data = expanded(data, key)
     return Card(key, ROOT / f"{key}.yaml", data, data.get("arms", {}))
 
 
