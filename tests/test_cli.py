@@ -129,7 +129,7 @@ def test_papers_counts_claims_and_verdicts(ran: Project) -> None:
     rows = {r["key"]: r for r in json.loads(run(ran, "papers --json"))}
     assert rows["fullrank"] | {"title": ""} == {
         "key": "fullrank", "family": "llm_rerankers", "year": 2024, "title": "", "link": "https://arxiv.org/abs/2412.14574",
-        "method": False, "claims": 5, "scale": "desk", "status": "not run", "verdicts": {},
+        "method": False, "claims": 5, "scale": "desk", "status": "not run", "verdicts": {}, "controls": {},
     }  # fmt: skip
     assert (rows["toy"]["status"], rows["toy"]["claims"]) == ("judged", 2)
     assert rows["toy"]["verdicts"] == {"reproduced": 1, "not run": 1}  # nothing is timed at desk
@@ -260,10 +260,10 @@ def test_plan_tells_what_is_left(ran: Project, tmp_path: Path) -> None:
 
 
 def test_plan_claims_takes_spreads_from_the_published_interval(ran: Project, tmp_path: Path) -> None:
-    measured, _ = json.loads(run(ran, "plan --papers toy --scale desk --claims --json"))["toy"]
-    assumed, timing = json.loads(run(ran, f"plan --papers toy --scale desk --claims --json --reports {tmp_path}"))[
-        "toy"
-    ]
+    measured, *_ = json.loads(run(ran, "plan --papers toy --scale desk --claims --json"))["toy"]
+    fresh = json.loads(run(ran, f"plan --papers toy --scale desk --claims --json --reports {tmp_path}"))["toy"]
+    assumed, placebo, timing = fresh
+    assert (placebo["claim"], placebo["level"]) == ("toy-placebo", 0.001)
     assert (measured["n"], measured["source"], assumed["source"], assumed["sd"]) == (60, "measured", "assumed", 0.3)
     judged = json.loads(run(ran, "explain toy-over-noise --json"))["result"]
     # the judge knows the standard error, the plan reads it off the interval, which t quantiles make wider

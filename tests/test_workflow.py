@@ -51,7 +51,7 @@ def test_a_paper_is_two_files(toy: Project) -> None:
     assert timing["n"] == 5
     assert timing["ci"][0] <= timing["ratio"] <= timing["ci"][1]
     assert timing["ratio"] == pytest.approx(timing["seconds_a"] / timing["seconds_b"])
-    assert data["papers"]["toy"]["claims"][1]["effect"] == pytest.approx(timing["ratio"])
+    assert data["papers"]["toy"]["claims"][2]["effect"] == pytest.approx(timing["ratio"])
     assert data["totals"]["compute_s"] > 0
     assert "NaN" not in json.dumps(data)
     assert "<table>" in (toy.folder / "reports" / "quick" / "toy" / "index.html").read_text()

@@ -232,8 +232,8 @@ def _change(c: Mapping[str, Any], scale: str, card: Card) -> None:
     elif c["verdict"] == "not reproduced":
         lines = ["another arm or benchmark: on these units the smallest effect that counts is excluded"]
     if c["detectable"] is not None:
-        power = claims.KINDS[c["kind"]].power
-        lines.append(f"these units show an effect of {text.number(c['detectable'])} with a power of {power:.0%}")
+        power = 100 * claims.KINDS[c["kind"]].power
+        lines.append(f"these units show an effect of {text.number(c['detectable'])} with a power of {power:.0f} %")
     if lines:
         text.heading("what would change it")
         for line in lines:
