@@ -14,14 +14,13 @@ import yaml
 
 from rankrepro.card_form import expanded
 from rankrepro.errors import ConfigError, UnknownName
+from rankrepro.files import LOADER
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = ROOT / "papers"
 SCHEMAS = ROOT / "workflow" / "schemas"
 CONFIG = ROOT / "config"
 SECONDS = "seconds.yaml"  # beside the families' folders: measured, written by `rankrepro seconds`
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten times as fast
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Card:
 def load_yaml(path: Path) -> Any:
     """A YAML file, or a ConfigError that names file and line; a key that stands twice in a mapping is an error."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader = LOADER(path.read_text(encoding="utf-8"))
         try:
             root = loader.get_single_node()
             _refuse_twice(root, path)

@@ -15,19 +15,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rankrepro import claims, signatures
 from rankrepro.cards import ROOT, Card, qualify, row_index, stage_inputs, stage_of
 from rankrepro.claims import Claim, Term
 from rankrepro.code import METHODS
 from rankrepro.errors import RankReproError, UnknownName
+from rankrepro.files import parse_yaml
 from rankrepro.parameters import layers
 from rankrepro.plan import DEFAULT_SPLIT, load_scale
 from rankrepro.store import digest_of
 
 SOURCES = ("corpus", "benchmark")  # inputs of a stage that no stage or arm makes
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -241,7 +239,7 @@ def _files(commit: str) -> dict[str, str]:
 
 @cache
 def _text(blob: str) -> Any:
-    return yaml.load(git("cat-file", "blob", blob) or "", Loader=_Loader)
+    return parse_yaml(git("cat-file", "blob", blob) or "")
 
 
 @cache
