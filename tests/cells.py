@@ -32,8 +32,9 @@ def make_cell(
     inputs: Mapping[str, Any] | None = None,
     seed: int = 0,
     shards: Path | None = None,
+    name: str = "test",
 ) -> Cell:
-    """A cell with all queries (or units) of its benchmark, each with all documents as candidates, unless told otherwise.
+    """A cell with all queries (or units) of its benchmark and all documents as their candidates, unless told others.
 
     A benchmark that has queries, or is none of texts, stays as it is; another is given those of the cell.
     """
@@ -45,15 +46,16 @@ def make_cell(
         benchmark = replace(benchmark, queries={q: Query(q, text, "test") for q, text in queries.items()})
     if candidates is None:
         candidates = {q: list(benchmark.corpus) for q in queries} if isinstance(benchmark, Benchmark) else {}
-    texts = list(queries.values())
+    texts, own = list(queries.values()), getattr(benchmark, "queries", {})
     return Cell(
-        name="test",
+        name=name,
         benchmark=benchmark,
         queries=queries,
         candidates=candidates,
         seed=seed,
         models=models or {},
         inputs=inputs or {},
+        pictures={q: own[q].image for q in queries if q in own and own[q].image},
         decoys=dict(zip(queries, [*texts[1:], *texts[:1]], strict=True)),
         shards=shards,
     )
