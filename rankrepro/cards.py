@@ -210,11 +210,16 @@ def qualify(card: Card, name: str) -> str:
     return name if "." in name else f"{card.key}.{name}"
 
 
-def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, str] | None:
-    """The stage that `stage` (the card's own) or `card.stage` names, with its card; None if it names none."""
-    key, _, stage = name.rpartition(".")
-    owner = cards.get(key) if key else card
-    return (owner, stage) if owner and stage in owner.stages else None
+def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, str, str] | None:
+    """The card, the stage and the variant that `stage` (the card's own) or `card.stage` names; None if it names none.
+
+    `stage.variant` is one of several things that a stage returned; without it the variant is "".
+    """
+    first, *rest = name.split(".")
+    owner, path = (card, [first, *rest]) if first in card.stages else (cards.get(first), rest)
+    if owner is None or not path or path[0] not in owner.stages or len(path) > 2:
+        return None
+    return owner, path[0], path[1] if len(path) > 1 else ""
 
 
 def stage_inputs(spec: Mapping[str, Any]) -> dict[str, str]:
