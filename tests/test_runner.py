@@ -76,7 +76,7 @@ def test_a_stage_hands_on_text_arrays_or_several_things(returned: Callable[..., 
     several = {"kept": Text({"d1": "x"}), "order": Ranking({"q1": {"d2": 1.0, "d1": 2.0}})}
     assert returned(several) == {"kept": {"d1": "x"}, "order": {"q1": {"d1": 2.0, "d2": 1.0}}}
     assert returned(several, "kept") == {"d1": "x"}
-    with pytest.raises(UnknownName, match="an input from toy.write: unknown variant 'ordre'; did you mean 'order'"):
+    with pytest.raises(UnknownName, match=r"an input from toy\.write: unknown variant 'ordre'; did you mean 'order'"):
         returned(several, "ordre")
 
 

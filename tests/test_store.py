@@ -103,7 +103,7 @@ def test_a_changed_result_is_found_when_read_and_then_made_again(stored: Store) 
 
 
 def test_who_asks_for_what_a_result_never_had_harms_nothing(stored: Store) -> None:
-    with pytest.raises(StoreError, match="never had arrays.safetensors, only cost.json, output.json"):
+    with pytest.raises(StoreError, match=r"never had arrays\.safetensors, only cost\.json, output\.json"):
         stored.arrays("a" * 64)
     assert stored.has("a" * 64) and stored.output("a" * 64) == {"n": 1}
 

@@ -127,7 +127,10 @@ class _World:
         if source in SOURCES:
             return source
         found = stage_of(self.cards, card, source)
-        return self._stage(*found, benchmarks) if found else self._row(qualify(card, source), benchmarks)
+        if found is None:
+            return self._row(qualify(card, source), benchmarks)
+        owner, stage, variant = found
+        return self._stage(owner, stage, benchmarks) | ({"variant": variant} if variant else {})
 
     def _stage(self, card: Card, name: str, benchmarks: list[str]) -> dict[str, Any]:
         spec = card.stages[name]
