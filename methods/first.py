@@ -35,7 +35,7 @@ from methods.parts.topk import best
 from methods.parts.training import Loss, Recipe, Task, searched, trained
 from methods.parts.weights import arrays
 from methods.parts.windows import LETTERS, check_windows
-from rankrepro.cell import Cell, Facts, Output, Ranking, Retrieval, Size
+from rankrepro.cell import MODEL, Cell, Facts, Output, Ranking, Retrieval, Size
 from rankrepro.errors import ConfigError
 
 # --- training windows ------------------------------------------------------------------------------------------------
@@ -348,9 +348,9 @@ def rerank(
     tau = {q: kendall(scores, cell.inputs["minilm"][q]) for q, scores in orders.items()}
     return {
         "ranking": Ranking(orders),
-        "tau": Facts(tau),
-        "malformed": Facts({q: float(np.mean(row["malformed"])) for q, row in done.items()}),
-        "agreement": Facts({"agreement": float(weights["agreement"][0])}),
+        "tau": Facts({q: {"tau": value} for q, value in tau.items()}),
+        "malformed": Facts({q: {"malformed_rate": float(np.mean(row["malformed"]))} for q, row in done.items()}),
+        "agreement": Facts({MODEL: {"agreement": float(weights["agreement"][0])}}),
     }
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from methods.parts.batches import shuffled
 from methods.parts.training import Loss, Recipe, Task, searched, trained
-from rankrepro.cell import Cell, Facts, Likelihoods, Output, Size, trains
+from rankrepro.cell import MODEL, Cell, Facts, Likelihoods, Output, Size, trains
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,8 @@ def train(
     )
     articles = {name: benchmark.test[name] for name in cell.queries}
     values = likelihoods(task.module, articles, benchmark.end, context)
-    return {"perplexity": Likelihoods(values), "facts": Facts(facts(start, task.module, fit.state_bytes, fit.rate))}
+    sizes = facts(start, task.module, fit.state_bytes, fit.rate)
+    return {"perplexity": Likelihoods(values), "facts": Facts({MODEL: sizes})}
 
 
 def facts(start: Llama, model: Llama, state_bytes: int, rate: float) -> dict[str, float]:
@@ -327,7 +328,7 @@ def facts(start: Llama, model: Llama, state_bytes: int, rate: float) -> dict[str
         "parameters": parameters,
         "computed_bytes": 3 * 4 * parameters,  # a weight and two moments of Adam, in float32
         "measured_bytes": sum(p.numel() * p.element_size() for p in model.parameters()) + state_bytes,
-        "rate": rate,
+        "learning_rate": rate,
         "residual_spread": float(np.mean(spread)) if spread else 0.0,
         "by_residual": float(np.mean(chosen)) if chosen else 0.0,
     }
@@ -366,7 +367,7 @@ def speed(
     benchmark: Any = cell.benchmark
     model, optimiser = _ready(benchmark.vocabulary, shape, form)
 
-    def one(units: list[str]) -> dict[str, float]:
+    def one(units: list[str]) -> dict[str, dict[str, float]]:
         for _ in units:
             inputs, targets = batch_of(benchmark.train, 0, batch, context, cell.seed)
             optimiser.zero_grad(set_to_none=True)
@@ -374,7 +375,7 @@ def speed(
             optimiser.step()
         for unit in units:
             cell.meter.add(unit, input_tokens=inputs.numel(), forward_passes=1)
-        return {unit: float(inputs.numel()) for unit in units}
+        return {unit: {"tokens": float(inputs.numel())} for unit in units}
 
     return Facts(cell.map(list(cell.queries), one))
 

@@ -27,7 +27,7 @@ from methods.parts.topk import best
 from methods.parts.tops import Top, states
 from methods.parts.training import Loss, Recipe, Task, searched, trained
 from methods.parts.weights import arrays, load
-from rankrepro.cell import Cell, Facts, Output, Retrieval, Size
+from rankrepro.cell import MODEL, Cell, Facts, Output, Retrieval, Size
 
 DEPTH = 100  # negatives a query of the validation AUC
 
@@ -295,7 +295,7 @@ def retrieve(
     scores = cell.map(sorted(cell.queries, key=lambda q: (len(cell.queries[q]), q)), nearest, batch=32)
     calibrated = {q: standardised(row) for q, row in scores.items()}
     steps = {"steps_to_best": float(cell.inputs["weights"]["steps_to_best"][0])}
-    return {"plain": Retrieval(scores), "standardised": Retrieval(calibrated), "steps": Facts(steps)}
+    return {"plain": Retrieval(scores), "standardised": Retrieval(calibrated), "steps": Facts({MODEL: steps})}
 
 
 def standardised(scores: Mapping[str, float]) -> dict[str, float]:

@@ -123,7 +123,7 @@ def test_a_stage_on_a_benchmark_of_its_own_is_one_for_all_arms_and_cards(house: 
 
 def test_an_input_may_be_one_of_several_things_that_a_stage_returned(house: Path) -> None:
     with_stages(house)
-    card, other = house / "papers" / "toy.yaml", house / "papers" / "toy2.yaml"
+    card, other = house / "papers/llm_rerankers/toy.yaml", house / "papers/llm_rerankers/toy2.yaml"
     card.write_text(card.read_text().replace("{w: learn, e: embed}", "{w: learn.weights, e: embed}"))
     other.write_text(other.read_text().replace("w: toy.learn", "w: toy.learn.notes"))
     plan = make_plan(load_cards(house / "papers"), "quick", code=Code(root=house))

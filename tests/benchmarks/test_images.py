@@ -102,13 +102,8 @@ def test_captions_ask_for_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch
     values = Values(plan, folder)  # type: ignore[arg-type]
     assert values.per_unit("colours.seen", ID, "RR") == {f"q{i}": [1.0] for i in range(3)}
     card = cards.Card("colours", folder, {})
-    claim = {
-        "id": "c",
-        "expr": "m(seen) - m(unseen)",
-        "measure": "RR",
-        "per_benchmark": [{"benchmark": ID}],
-        "where": None,
-    }
+    claim: dict[str, Any] = {"id": "c", "expr": "m(seen) - m(unseen)", "measure": "RR"}
+    claim |= {"per_benchmark": [{"benchmark": ID}]} | dict.fromkeys(("where", "guard", "benchmark"))
     shown = results.shown(card, values, [claim])
     jsonschema.validate(shown, json.loads((ROOT / "workflow/schemas/examples.schema.json").read_text()))
     detail = shown["claims"]["c"][0]["details"][0]

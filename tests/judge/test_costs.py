@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rankrepro import claims
 from rankrepro.benchmarks.base import Truth
 from rankrepro.errors import OutputError
 from rankrepro.judge import costs, measures
@@ -55,8 +56,8 @@ def test_what_is_not_metered_is_absent_and_no_zero(values: Values) -> None:
 
 def test_a_claim_about_a_cost(values: Values) -> None:
     def judged(expr: str) -> dict[str, Any]:
-        claim = {"id": "c", "sentence": "-", "kind": "superiority", "expr": expr}
-        return judge_claims([claim], values.lookup, card="p", benchmarks=["b"], verdicts=False, n_boot=2000)[0]
+        claim = claims.parse({"id": "c", "sentence": "-", "kind": "superiority", "expr": expr, "over": "all"}, "p")
+        return judge_claims([claim], values.lookup, benchmarks=["b"], verdicts=False, n_boot=2000)[0]
 
     found = judged('m(talks, "InputTokens") - m(reads, "InputTokens")')
     assert found["effect"] == pytest.approx(10.0) and found["n"] == 2
