@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,25 +26,30 @@ from methods.parts import llm
 from methods.parts.batches import shuffled
 from methods.parts.encoder import encode
 from methods.parts.feedback import refine
-from methods.parts.listwise import Listwise, Window
+from methods.parts.listwise import Listwise, Window, walk
 from methods.parts.llm import Ids
 from methods.parts.llm_tops import Top, installed, joined, truncated
 from methods.parts.outputs import Scores, from_order
-from methods.parts.params import check
 from methods.parts.rankloss import LOSSES
-from methods.parts.training import Fit, Recipe, fit
-from methods.parts.training import search as search_rates
-from methods.parts.windows import LETTERS, Order, repair, slide, well_formed
-from rankrepro.cell import Cell, Facts, Output, Ranking, Retrieval
+from methods.parts.topk import best
+from methods.parts.training import Loss, Recipe, Task, searched, trained
+from methods.parts.weights import arrays
+from methods.parts.windows import LETTERS, check_windows
+from rankrepro.cell import MODEL, Cell, Facts, Output, Ranking, Retrieval, Size
 from rankrepro.errors import ConfigError
-
-OBJECTIVES = ("lm", "joint", "rank")
-
 
 # --- training windows ------------------------------------------------------------------------------------------------
 
 
-def windows(cell: Cell) -> dict[str, np.ndarray]:
+def windows(
+    cell: Cell,
+    *,
+    window: int,
+    windows: Annotated[int, Size(rehearsal=8)],
+    held_windows: Annotated[int, Size(rehearsal=2)],
+    passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
+    query_tokens: Annotated[int, Size(rehearsal=16)],
+) -> dict[str, np.ndarray]:
     """Stage: listwise instances of training (`train` true) and validation queries, and what the teacher says.
 
     queries [n]            rows of `benchmark.of_split("train", "validation")`
@@ -53,39 +59,38 @@ def windows(cell: Cell) -> dict[str, np.ndarray]:
     relevant [n, window]   whether an article is judged relevant
 
     inputs: negatives (pairs.negatives with count and held of window - 1 or more). models: encoder.
-    params: window, windows, held_windows, passage_tokens, query_tokens.
     """
-    p, benchmark, hard = cell.params, cell.benchmark, cell.inputs["negatives"]
-    if not 1 < p.window <= len(LETTERS):
-        raise ConfigError(f"{cell.name}: window {p.window}: need 2 to {len(LETTERS)} passages, a letter each")
+    benchmark, hard = cell.benchmark, cell.inputs["negatives"]
+    if not 1 < window <= len(LETTERS):
+        raise ConfigError(f"{cell.name}: window {window}: need 2 to {len(LETTERS)} passages, a letter each")
     corpus = list(benchmark.corpus)
     place = {d: i for i, d in enumerate(corpus)}
-    asked = benchmark.of_split("train", "validation")
+    questions = benchmark.of_split("train", "validation")
     rows: list[int] = []
     shown: list[np.ndarray] = []
     judged: list[np.ndarray] = []
     trains: list[bool] = []
-    for split, others, most in (("train", hard["negatives"], p.windows), ("validation", hard["held"], p.held_windows)):
+    for split, others, most in (("train", hard["negatives"], windows), ("validation", hard["held"], held_windows)):
         queries = list(benchmark.of_split(split))
         drawn = np.random.default_rng((len(rows), 0)).permutation(len(queries))[:most]
         for i in np.sort(drawn):
-            own = [place[d] for d, grade in benchmark.judgments[queries[i]].items() if grade >= 1][: p.window - 1]
-            documents = np.array([*own, *others[i][: p.window - len(own)]])
-            order = np.random.default_rng((len(rows), 1)).permutation(p.window)
-            rows.append(list(asked).index(queries[i]))
+            relevant = [place[d] for d, grade in benchmark.judgments[queries[i]].items() if grade >= 1][: window - 1]
+            documents = np.array([*relevant, *others[i][: window - len(relevant)]])
+            order = np.random.default_rng((len(rows), 1)).permutation(window)
+            rows.append(list(questions).index(queries[i]))
             shown.append(documents[order])
-            judged.append((np.arange(p.window) < len(own))[order])
+            judged.append((np.arange(window) < len(relevant))[order])
             trains.append(split == "train")
-    texts = list(asked.values())
+    texts = [question.text for question in questions.values()]
     used = sorted({int(d) for documents in shown for d in documents})
-    found = encode(cell.models["encoder"], [benchmark.corpus[corpus[d]].content for d in used], p.passage_tokens, 32)
-    vectors = dict(zip(used, found, strict=True))
-    questions = encode(cell.models["encoder"], [texts[r].text for r in rows], p.query_tokens, 32)
+    passages = [benchmark.corpus[corpus[d]].content for d in used]
+    vectors = dict(zip(used, encode(cell.models["encoder"], passages, passage_tokens, 32), strict=True))
+    asked = encode(cell.models["encoder"], [texts[r] for r in rows], query_tokens, 32)
     ranks = []
-    for question, documents, relevant in zip(questions, shown, judged, strict=True):
+    for question, documents, is_judged in zip(asked, shown, judged, strict=True):
         cosines = np.array([vectors[int(d)] @ question for d in documents])
-        ranks.append(ranks_of(cosines + 10.0 * relevant))
-    permuted = [1 + np.random.default_rng((i, 2)).permutation(p.window) for i in range(len(rows))]
+        ranks.append(ranks_of(cosines + 10.0 * is_judged))
+    permuted = [1 + np.random.default_rng((i, 2)).permutation(window) for i in range(len(rows))]
     return {
         "queries": np.array(rows, dtype=np.int32), "documents": np.array(shown, dtype=np.int32),
         "ranks": np.array(ranks, dtype=np.int32), "permuted": np.array(permuted, dtype=np.int32),
@@ -109,15 +114,21 @@ def answer(prompts: Listwise, ranks: np.ndarray) -> Ids:
     return [*tokens, *llm.ids(prompts.lm, "[A]")[len(prompts.open) + 1 :], min(llm.end_tokens(prompts.lm))]
 
 
-def lower(cell: Cell) -> dict[str, np.ndarray]:
+def lower(
+    cell: Cell,
+    *,
+    top: Annotated[int, Size(rehearsal=2)],
+    passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
+    batch: Annotated[int, Size(rehearsal=8)],
+) -> dict[str, np.ndarray]:
     """Stage: states of the frozen layers for all windows, prompts once and both teachers' answers after them.
 
     prompts [n, longest, dim] float16 and lengths [n]; own, permuted [n, answer, dim], all but the end token, and
     own_tokens, permuted_tokens [n, answer + 1].
-    inputs: windows. params: top, passage_tokens, batch.
+    inputs: windows.
     """
-    p, lm, data = cell.params, cell.models["llm"], cell.inputs["windows"]
-    listwise = Listwise(lm, cell.meter, p.passage_tokens)
+    lm, data = cell.models["llm"], cell.inputs["windows"]
+    listwise = Listwise(lm, cell.meter, passage_tokens)
     before, _ = llm.turn(lm)
     documents = list(cell.benchmark.corpus.values())
     queries = list(cell.benchmark.of_split("train", "validation").values())
@@ -127,24 +138,24 @@ def lower(cell: Cell) -> dict[str, np.ndarray]:
     ]
     n, lengths = len(prompts), np.array(list(map(len, prompts)), dtype=np.int32)
     dim = lm.model.config.hidden_size
-    found: dict[str, np.ndarray] = {"prompts": np.zeros((n, lengths.max(), dim), np.float16), "lengths": lengths}
+    states: dict[str, np.ndarray] = {"prompts": np.zeros((n, lengths.max(), dim), np.float16), "lengths": lengths}
     for name, ranks in (("own", "ranks"), ("permuted", "permuted")):
         tokens = np.array([answer(listwise, r) for r in data[ranks]], dtype=np.int32)
-        found |= {f"{name}_tokens": tokens, name: np.zeros((n, tokens.shape[1] - 1, dim), np.float16)}
+        states |= {f"{name}_tokens": tokens, name: np.zeros((n, tokens.shape[1] - 1, dim), np.float16)}
     order = np.argsort(-lengths, kind="stable")
-    with truncated(lm, p.top):
-        for start in range(0, n, p.batch):
-            part = order[start : start + p.batch]
+    with truncated(lm, top):
+        for start in range(0, n, batch):
+            part = order[start : start + batch]
             context = llm.Context(lm, len(part))
             hidden = context.read([prompts[i] for i in part])
-            found["prompts"][part, : hidden.shape[1]] = hidden.half().cpu().numpy()
+            states["prompts"][part, : hidden.shape[1]] = hidden.half().cpu().numpy()
             slots = context.slots
             for name in ("own", "permuted"):
-                hidden = context.read(found[f"{name}_tokens"][part, :-1].tolist())
-                found[name][part] = hidden.half().cpu().numpy()
+                hidden = context.read(states[f"{name}_tokens"][part, :-1].tolist())
+                states[name][part] = hidden.half().cpu().numpy()
                 context.back_to(slots)
-            cell.progress(min(start + p.batch, n), n)
-    return found
+            cell.progress(min(start + batch, n), n)
+    return states
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -161,16 +172,18 @@ def objective(
     return total if kind == "lm" else total + weight * LOSSES[loss](s, ranks)
 
 
-class Windows:
-    """Windows as states of the frozen layers, and the top layers that read them. teacher: own or permuted.
+Precision = Literal["float32", "bfloat16"]
 
-    params: precision (float32, bfloat16) in which the top layers compute; weights and logits are float32 in both.
+
+class Windows:
+    """Windows as states of the frozen layers, and the top layers that read them.
+
+    teacher: own or permuted. precision: in which the top layers compute; weights and logits are float32 in both.
     """
 
-    def __init__(self, cell: Cell, top: Top, teacher: str) -> None:
-        check(cell, precision=("float32", "bfloat16"))
+    def __init__(self, cell: Cell, top: Top, teacher: str, precision: Precision) -> None:
         self.top, self.states, self.data = top, cell.inputs["lower"], cell.inputs["windows"]
-        self.half = torch.autocast(torch.device(top.device).type, torch.bfloat16, cell.params.precision == "bfloat16")
+        self.half = torch.autocast(torch.device(top.device).type, torch.bfloat16, precision == "bfloat16")
         self.answers = self.states[teacher]
         self.tokens = self.states[f"{teacher}_tokens"]
         self.ranks = self.data["ranks" if teacher == "own" else "permuted"]
@@ -184,23 +197,23 @@ class Windows:
         The place before an answer's first token predicts that token; s comes from the token "[" itself.
         """
         lengths = self.states["lengths"][rows]
-        found = joined(self.states["prompts"][rows], lengths, self.answers[rows])
+        states = joined(self.states["prompts"][rows], lengths, self.answers[rows])
         with self.half:
-            hidden = self.top(found, lengths[:, None] - 1 + np.arange(self.tokens.shape[1]))
+            hidden = self.top(states, lengths[:, None] - 1 + np.arange(self.tokens.shape[1]))
         return hidden, self.top.logits(hidden[:, self.opened], self.letters)
 
     @torch.no_grad()
     def scores(self, rows: np.ndarray, batch: int = 8) -> np.ndarray:
         """s [rows, m], reading no further than "["."""
-        found = []
+        scores = []
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             lengths = self.states["lengths"][part]
             x = joined(self.states["prompts"][part], lengths, self.answers[part, : self.opened])
             with self.half:
                 hidden = self.top(x, lengths[:, None] + self.opened - 1)
-            found.append(self.top.logits(hidden[:, 0], self.letters).cpu().numpy())
-        return np.concatenate(found)
+            scores.append(self.top.logits(hidden[:, 0], self.letters).cpu().numpy())
+        return np.concatenate(scores)
 
     def validation(self) -> dict[str, float]:
         """Of held-out windows: agreement with the teacher of judged articles and MiniLM, and RR of the judged."""
@@ -218,69 +231,99 @@ def agreement(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) 
     return float((1 + np.sign(a[i] - a[j]) * np.sign(b[i] - b[j])).mean() / 2)
 
 
-def _trained(cell: Cell, part: str, recipe: Recipe, label: str = "") -> tuple[Windows, Fit]:
-    p = cell.params
-    check(cell, objective=OBJECTIVES, loss=LOSSES, teacher=("own", "permuted"))
-    top = Top(cell.models["llm"], p.top)
-    data = Windows(cell, top, p.teacher)
-    trains = np.flatnonzero(data.data["train"])
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What is trained, and from what it learns.
 
-    def step(i: int) -> tuple[Tensor, int]:
-        rows = trains[shuffled(i, p.batch, len(trains), cell.seed)]
-        hidden, s = data.read(rows)
-        z = None if p.objective == "rank" else top.logits(hidden)
-        tokens, ranks = (torch.from_numpy(a[rows]).long().to(s.device) for a in (data.tokens, data.ranks))
-        read = int(data.states["lengths"][rows].sum()) + tokens.numel()
-        return objective(p.objective, z, tokens, s, ranks, p.loss, p.weight), read
+    top        so many last layers of the model
+    objective  L_LM, both, or L_rank alone; weight: lambda
+    teacher    permuted: ranks drawn at random (placebo)
+    batch      windows
+    """
 
-    return data, fit(cell, part, dict(top.named_parameters()), recipe, step, data.validation, label)
+    top: Annotated[int, Size(work=1, rehearsal=2)]
+    objective: Literal["lm", "joint", "rank"]
+    loss: Literal["weighted_ranknet", "ranknet", "listnet"]
+    weight: float
+    teacher: Literal["own", "permuted"]
+    batch: Annotated[int, Size(rehearsal=8)]
+    precision: Literal["float32", "bfloat16"]
 
 
-def search(cell: Cell) -> dict[str, np.ndarray]:
+class Student(Task):
+    """The top layers, which learn to rank windows as their teacher does."""
+
+    watch, higher = "agreement", True
+
+    def __init__(self, cell: Cell, lesson: Lesson) -> None:
+        self.lesson, self.seed = lesson, cell.seed
+        self.module: Top = Top(cell.models["llm"], lesson.top)
+        self.windows = Windows(cell, self.module, lesson.teacher, lesson.precision)
+        self.trains = np.flatnonzero(self.windows.data["train"])
+
+    def step(self, i: int) -> Loss:
+        lesson, windows = self.lesson, self.windows
+        rows = self.trains[shuffled(i, lesson.batch, len(self.trains), self.seed)]
+        hidden, s = windows.read(rows)
+        z = None if lesson.objective == "rank" else self.module.logits(hidden)
+        tokens, ranks = (torch.from_numpy(a[rows]).long().to(s.device) for a in (windows.tokens, windows.ranks))
+        loss = objective(lesson.objective, z, tokens, s, ranks, lesson.loss, lesson.weight)
+        return Loss(loss, int(windows.states["lengths"][rows].sum()) + tokens.numel())
+
+    def validate(self) -> dict[str, float]:
+        return self.windows.validation()
+
+
+def search(
+    cell: Cell,
+    *,
+    rates: Annotated[list[float], Size(rehearsal=2)],
+    search_share: float,
+    lesson: Lesson,
+    recipe: Recipe,
+) -> dict[str, np.ndarray]:
     """Stage: the validation agreement of every learning rate after `search_share` of the budget.
 
-    inputs: windows, lower. params: rates, search_share and those of `train`.
+    inputs: windows, lower.
     """
-    p = cell.params
-
-    def run(rate: float) -> Fit:
-        recipe = _recipe(cell, tokens=int(p.tokens * p.search_share), rate=rate)
-        return _trained(cell, f"rate_{rate}", recipe, f"rate_{rate}_")[1]
-
-    found = search_rates(p.rates, run, higher=True)
-    values = [max(value, 0.0) for value in found.values.values()]
-    return {"rates": np.array(p.rates), "values": np.array(values), "best": np.array([found.best])}
+    return searched(cell, lambda: Student(cell, lesson), recipe, rates, search_share)
 
 
-def train(cell: Cell) -> dict[str, np.ndarray]:
+def train(cell: Cell, *, lesson: Lesson, recipe: Recipe) -> dict[str, np.ndarray]:
     """Stage: the top layers after training, by name; `agreement` and `RR` on held-out windows; the `rate`.
 
-    inputs: windows, lower, search. params: top, objective (lm, joint, rank), loss (weighted_ranknet, ranknet, listnet),
-    weight (lambda), teacher (own, permuted), batch, those of Windows and of Recipe.
+    inputs: windows, lower, search.
     """
-    rate = float(cell.inputs["search"]["best"][0])
-    data, _ = _trained(cell, "training", _recipe(cell, rate=rate))
-    return _weights(data) | {"rate": np.array([rate])}
+    task, fit = trained(cell, lambda: Student(cell, lesson), recipe, cell.inputs["search"])
+    return _weights(task.windows, fit.rate)
 
 
-def start(cell: Cell) -> dict[str, np.ndarray]:
-    """Stage: the top layers before training, with the same values. inputs: windows, lower. params: top, precision."""
-    return _weights(Windows(cell, Top(cell.models["llm"], cell.params.top), "own")) | {"rate": np.array([0.0])}
+def start(
+    cell: Cell, *, top: Annotated[int, Size(rehearsal=2)], precision: Literal["float32", "bfloat16"]
+) -> dict[str, np.ndarray]:
+    """Stage: the top layers before training, with the same values. inputs: windows, lower."""
+    return _weights(Windows(cell, Top(cell.models["llm"], top), "own", precision), 0.0)
 
 
-def _recipe(cell: Cell, **more: Any) -> Recipe:
-    return Recipe.of(cell.params, watch="agreement", higher=True, **more)
-
-
-def _weights(data: Windows) -> dict[str, np.ndarray]:
-    return data.top.arrays() | {name: np.array([value]) for name, value in data.validation().items()}
+def _weights(windows: Windows, rate: float) -> dict[str, np.ndarray]:
+    values = windows.validation() | {"rate": rate}
+    return arrays(windows.top) | {name: np.array([value]) for name, value in values.items()}
 
 
 # --- re-ranking ------------------------------------------------------------------------------------------------------
 
 
-def rerank(cell: Cell) -> dict[str, Output]:
-    """Listwise re-ranking over sliding windows, tail to head, by trained top layers.
+def rerank(
+    cell: Cell,
+    *,
+    top: Annotated[int, Size(rehearsal=2)],
+    passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
+    window: int,
+    step: int,
+    batch: Annotated[int, Size(rehearsal=8)],
+    decoding: Literal["single", "natural", "length", "prompt"],
+) -> dict[str, Output]:
+    """Listwise re-ranking over sliding windows, tail to head, by trained top layers; `batch` queries side by side.
 
     ranking    decoding `single`: one reading of a window, by the logits of the first identifier; `natural` and
                `length`: a generated permutation, parsed and repaired (see Listwise.free); `prompt`: the prompts are
@@ -289,53 +332,26 @@ def rerank(cell: Cell) -> dict[str, Output]:
     malformed  query -> share of windows whose answer was no permutation (0 for single and prompt)
     agreement  with the teacher on held-out training windows
 
-    inputs: weights, minilm (a ranking of the same candidates). params: top, passage_tokens, window, step, batch,
-    decoding.
+    inputs: weights, minilm (a ranking of the same candidates).
     """
-    p = cell.params
-    check(cell, decoding=("single", "natural", "length", "prompt"))
-    if not 0 < p.step <= p.window <= len(LETTERS):
-        raise ConfigError(f"{cell.name}: window {p.window}, step {p.step}: need 0 < step <= window <= {len(LETTERS)}")
+    check_windows(cell.name, window, step)
     weights = cell.inputs["weights"]
-    with installed(cell.models["llm"], p.top, weights):
-        prompts = Listwise(cell.models["llm"], cell.meter, p.passage_tokens)
-        done = cell.map(list(cell.queries), lambda queries: _slide(cell, prompts, queries), batch=p.batch)
+    with installed(cell.models["llm"], top, weights):
+        prompts = Listwise(cell.models["llm"], cell.meter, passage_tokens)
+
+        def rank(queries: list[str]) -> dict[str, dict[str, Any]]:
+            walks = walk(cell, prompts, queries, window, step, [decoding])
+            return {q: vars(ways[decoding]) for q, ways in walks.items()}
+
+        done = cell.map(list(cell.queries), rank, batch=batch)
     orders = {q: from_order(row["order"]) for q, row in done.items()}
     tau = {q: kendall(scores, cell.inputs["minilm"][q]) for q, scores in orders.items()}
     return {
         "ranking": Ranking(orders),
-        "tau": Facts(tau),
-        "malformed": Facts({q: float(np.mean(row["malformed"])) for q, row in done.items()}),
-        "agreement": Facts({"agreement": float(weights["agreement"][0])}),
+        "tau": Facts({q: {"tau": value} for q, value in tau.items()}),
+        "malformed": Facts({q: {"malformed_rate": float(np.mean(row["malformed"]))} for q, row in done.items()}),
+        "agreement": Facts({MODEL: {"agreement": float(weights["agreement"][0])}}),
     }
-
-
-def _slide(cell: Cell, prompts: Listwise, queries: list[str]) -> dict[str, dict[str, Any]]:
-    malformed: dict[str, list[bool]] = {q: [] for q in queries}
-
-    def permute(shown: dict[str, Order]) -> dict[str, Order]:
-        asked = [Window(q, cell.queries[q], tuple(map(cell.document, docs))) for q, docs in shown.items()]
-        found = {}
-        for (q, docs), named in zip(shown.items(), _permutations(cell, prompts, asked), strict=True):
-            malformed[q].append(not well_formed(named, len(docs)))
-            found[q] = [docs[i] for i in repair(named, len(docs))]
-        return found
-
-    orders = slide({q: cell.candidates[q] for q in queries}, cell.params.window, cell.params.step, permute)
-    return {q: {"order": orders[q], "malformed": malformed[q]} for q in queries}
-
-
-def _permutations(cell: Cell, prompts: Listwise, asked: Sequence[Window]) -> list[list[int]]:
-    context, last = prompts.read(asked)
-    if cell.params.decoding == "prompt":
-        return [list(range(len(window.documents))) for window in asked]
-    if cell.params.decoding != "single":
-        return prompts.free(context, last, asked, cell.params.decoding)
-    hidden = context.read([prompts.open] * len(asked))[:, -1]
-    scores = llm.logits(prompts.lm, hidden, prompts.letters).tolist()  # [windows, letters]
-    for window in asked:
-        cell.meter.add(window.unit, input_tokens=len(prompts.open), forward_passes=1)
-    return [sorted(range(len(window.documents)), key=lambda i: -s[i]) for window, s in zip(asked, scores, strict=True)]
 
 
 def kendall(a: Mapping[str, float], b: Mapping[str, float]) -> float:
@@ -349,31 +365,40 @@ def kendall(a: Mapping[str, float], b: Mapping[str, float]) -> float:
 # --- relevance feedback ----------------------------------------------------------------------------------------------
 
 
-def feedback(cell: Cell) -> Retrieval:
+def feedback(
+    cell: Cell,
+    *,
+    teacher: Literal["none", "given", "random"],
+    steps: int,
+    rate: float,
+    k: int,
+    max_tokens: Annotated[int, Size(rehearsal=32)],
+    batch: Annotated[int, Size(rehearsal=8)],
+) -> Retrieval:
     """Dense retrieval with a query vector moved towards a teacher's order of a few passages.
 
+    teacher: none (the query vector as it is), given (the ranking's order), random (its documents in an order drawn by
+    seed and query). steps, rate: see `refine`.
     inputs: embeddings (baselines.encode_corpus), teacher (a ranking; unread if `teacher` is none).
-    params: teacher (none: the query vector as it is; given: the ranking's order; random: its documents in an order
-    drawn by seed and query), steps, rate, k, max_tokens, batch.
     """
-    p, corpus, ids = cell.params, cell.inputs["embeddings"]["embeddings"], list(cell.benchmark.corpus)
-    check(cell, teacher=("none", "given", "random"))
+    corpus, ids = cell.inputs["embeddings"]["embeddings"], list(cell.benchmark.corpus)
     place = {d: i for i, d in enumerate(ids)}
+    ranking = cell.inputs.get("teacher", {})
 
-    def search_(queries: list[str]) -> dict[str, Scores]:
-        vectors = encode(cell.models["encoder"], [cell.queries[q] for q in queries], p.max_tokens, p.batch)
-        return {q: retrieve(q, v) for q, v in zip(queries, vectors, strict=True)}
+    def moved(q: str, vector: np.ndarray) -> np.ndarray:
+        if teacher == "none":
+            return vector
+        order = list(ranking[q])
+        if teacher == "random":
+            key = int.from_bytes(hashlib.sha256(q.encode()).digest()[:8], "big")
+            order = [order[i] for i in np.random.default_rng([cell.seed, key]).permutation(len(order))]
+        return refine(vector, corpus[[place[d] for d in order]], steps, rate)
 
-    def retrieve(q: str, vector: np.ndarray) -> Scores:
-        if p.teacher != "none":
-            order = list(cell.inputs["teacher"][q])
-            if p.teacher == "random":
-                key = int.from_bytes(hashlib.sha256(q.encode()).digest()[:8], "big")
-                order = [order[i] for i in np.random.default_rng([cell.seed, key]).permutation(len(order))]
-            vector = refine(vector, corpus[[place[d] for d in order]], p.steps, p.rate)
-        scores = corpus @ vector
-        excluded = cell.benchmark.queries[q].excluded
-        best = np.argsort(-scores, kind="stable")[: p.k + len(excluded)]
-        return {ids[i]: float(scores[i]) for i in [i for i in best if ids[i] not in excluded][: p.k]}
+    def nearest(queries: list[str]) -> dict[str, Scores]:
+        vectors = encode(cell.models["encoder"], [cell.queries[q] for q in queries], max_tokens, batch)
+        return {
+            q: best(ids, corpus @ moved(q, vector), k, cell.benchmark.queries[q].excluded)
+            for q, vector in zip(queries, vectors, strict=True)
+        }
 
-    return Retrieval(cell.map(list(cell.queries), search_, batch=p.batch))
+    return Retrieval(cell.map(list(cell.queries), nearest, batch=batch))

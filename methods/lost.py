@@ -12,11 +12,10 @@ each and have as many parameters in the replaced layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
-from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,13 +23,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.parts.batches import shuffled
-from methods.parts.training import Recipe, fit
-from methods.parts.training import search as search_rates
-from rankrepro.cell import Cell, Facts, Likelihoods, Output
-from rankrepro.errors import UnknownName
+from methods.parts.training import Loss, Recipe, Task, searched, trained
+from rankrepro.cell import MODEL, Cell, Facts, Likelihoods, Output, Size, trains
 
-STARTS = ("dense", "svd", "xavier", "cola", "lora")
-SPARSE = ("none", "residual", "random", "scattered")
+
+@dataclass(frozen=True)
+class Shape:
+    """Of the decoder: width, width of the feed-forward layers, layers, heads."""
+
+    d: Annotated[int, Size(work=2, rehearsal=32)]
+    ffn: Annotated[int, Size(rehearsal=64)]
+    layers: Annotated[int, Size(work=1, rehearsal=2)]
+    heads: Annotated[int, Size(rehearsal=2)]
 
 
 @dataclass(frozen=True)
@@ -46,19 +50,14 @@ class Form:
     draw    which random channels
     """
 
-    start: str
+    start: Literal["dense", "svd", "xavier", "cola", "lora"]
     silu: bool = False
-    sparse: str = "none"
+    sparse: Literal["none", "residual", "random", "scattered"] = "none"
     gamma: float = 0.5
     rank: float = 0.25
     share: float = 0.05
     least: int = 8
     draw: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value, known in (("start", self.start, STARTS), ("sparse", self.sparse, SPARSE)):
-            if value not in known:
-                raise UnknownName(name, value, known, "a form of LOST")
 
     def sizes(self, d_in: int, d_out: int, d: int) -> tuple[int, int]:
         """(rank, sparse channels) of a layer. Without a sparse part its parameters go to a higher rank."""
@@ -135,22 +134,22 @@ def _factors(start: str, d_in: int, r: int, d_out: int, rng: torch.Generator) ->
 class Llama(nn.Module):
     """A LLaMA decoder with tied embeddings. ids [batch, length] -> logits [batch, length, vocabulary]."""
 
-    def __init__(self, vocabulary: int, p: Any, form: Form, seed: int) -> None:
-        """p: d, ffn, layers, heads. All forms decompose the same dense weights of a seed."""
+    def __init__(self, vocabulary: int, shape: Shape, form: Form, seed: int) -> None:
+        """All forms decompose the same dense weights of a seed."""
         super().__init__()
         dense, other = (torch.Generator().manual_seed(s) for s in (seed, seed + 10**6))
 
         def linear(d_in: int, d_out: int) -> nn.Module:
             w = torch.empty(d_out, d_in).normal_(0, 0.02, generator=dense)
             if form.start != "dense":
-                return Mixed(w, form, p.d, other)
+                return Mixed(w, form, shape.d, other)
             layer = nn.Linear(d_in, d_out, bias=False)
             layer.weight = nn.Parameter(w)
             return layer
 
-        self.embedding = nn.Parameter(torch.empty(vocabulary, p.d).normal_(0, 0.02, generator=dense))
-        self.layers = nn.ModuleList(Block(p, linear) for _ in range(p.layers))
-        self.norm = nn.RMSNorm(p.d, eps=1e-6)
+        self.embedding = nn.Parameter(torch.empty(vocabulary, shape.d).normal_(0, 0.02, generator=dense))
+        self.layers = nn.ModuleList(Block(shape, linear) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.d, eps=1e-6)
 
     def forward(self, ids: Tensor) -> Tensor:
         x = F.embedding(ids, self.embedding)
@@ -169,12 +168,13 @@ class Llama(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention with rotary positions, then the gated feed-forward layer."""
 
-    def __init__(self, p: Any, linear: Any) -> None:
+    def __init__(self, shape: Shape, linear: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
-        self.heads = p.heads
-        self.q, self.k, self.v, self.o = (linear(p.d, p.d) for _ in range(4))
-        self.gate, self.up, self.down = linear(p.d, p.ffn), linear(p.d, p.ffn), linear(p.ffn, p.d)
-        self.before, self.between = nn.RMSNorm(p.d, eps=1e-6), nn.RMSNorm(p.d, eps=1e-6)
+        d, ffn = shape.d, shape.ffn
+        self.heads = shape.heads
+        self.q, self.k, self.v, self.o = (linear(d, d) for _ in range(4))
+        self.gate, self.up, self.down = linear(d, ffn), linear(d, ffn), linear(ffn, d)
+        self.before, self.between = nn.RMSNorm(d, eps=1e-6), nn.RMSNorm(d, eps=1e-6)
 
     def linear(self) -> list[nn.Module]:
         return [self.q, self.k, self.v, self.o, self.gate, self.up, self.down]
@@ -206,12 +206,7 @@ def _angles(length: int, width: int, device: torch.device) -> tuple[Tensor, Tens
 # --- training and testing --------------------------------------------------------------------------------------------
 
 
-def form_of(cell: Cell) -> Form:
-    """params: those of `Form`."""
-    return Form(**{k: v for k, v in vars(cell.params).items() if k in Form.__dataclass_fields__})
-
-
-def batch(stream: np.ndarray, i: int, size: int, context: int, seed: int) -> tuple[Tensor, Tensor]:
+def batch_of(stream: np.ndarray, i: int, size: int, context: int, seed: int) -> tuple[Tensor, Tensor]:
     """Inputs and targets [size, context] of batch i: windows of the packed stream, each read once an epoch."""
     windows = (len(stream) - 1) // context
     starts = shuffled(i, size, windows, seed) * context
@@ -255,58 +250,70 @@ def likelihoods(
     return {name: (value, len(articles[name])) for name, value in total.items()}
 
 
-def _mean(found: Mapping[str, tuple[float, int]]) -> float:
-    return sum(nll for nll, _ in found.values()) / sum(n for _, n in found.values())
+class Pretraining(Task):
+    """A decoder drawn by the cell's seed, and the training articles that it reads."""
 
+    def __init__(self, cell: Cell, shape: Shape, form: Form, size: int, context: int, validation: int) -> None:
+        """size: windows a batch; validation: articles that are held out."""
+        benchmark: Any = cell.benchmark
+        self.benchmark, self.seed, self.size, self.context = benchmark, cell.seed, size, context
+        self.module: Llama = Llama(benchmark.vocabulary, shape, form, cell.seed).to(device())
+        self.held = dict(list(benchmark.validation.items())[:validation])
 
-def _trained(cell: Cell, part: str, recipe: Recipe, label: str = "") -> tuple[Llama, Any]:
-    benchmark: Any = cell.benchmark
-    p = cell.params
-    model = Llama(benchmark.vocabulary, p, form_of(cell), cell.seed).to(device())
-    held = dict(list(benchmark.validation.items())[: p.validation])
+    def step(self, i: int) -> Loss:
+        inputs, targets = batch_of(self.benchmark.train, i, self.size, self.context, self.seed)
+        return Loss(loss_of(self.module, inputs, targets), inputs.numel())
 
-    def step(i: int) -> tuple[Tensor, int]:
-        inputs, targets = batch(benchmark.train, i, p.batch, p.context, cell.seed)
-        return loss_of(model, inputs, targets), inputs.numel()
-
-    def validate() -> dict[str, float]:
-        return {"loss": _mean(likelihoods(model, held, benchmark.end, p.context))}
-
-    return model, fit(cell, part, dict(model.named_parameters()), recipe, step, validate, label)
+    def validate(self) -> dict[str, float]:
+        per_article = likelihoods(self.module, self.held, self.benchmark.end, self.context).values()
+        return {"loss": sum(nll for nll, _ in per_article) / sum(tokens for _, tokens in per_article)}
 
 
 # --- stages and arms -------------------------------------------------------------------------------------------------
 
 
-def search(cell: Cell) -> dict[str, np.ndarray]:
-    """Stage: the validation loss that every learning rate reaches with `search_share` of the budget.
+@trains
+def search(
+    cell: Cell,
+    *,
+    rates: Annotated[list[float], Size(rehearsal=2)],
+    search_share: float,
+    recipe: Recipe,
+    shape: Shape,
+    form: Form,
+    batch: Annotated[int, Size(rehearsal=8)],
+    context: Annotated[int, Size(rehearsal=32)],
+    validation: Annotated[int, Size(rehearsal=5)],
+) -> dict[str, np.ndarray]:
+    """Stage: the validation loss that every learning rate has reached at the end of `search_share` of the budget."""
+    once = replace(recipe, every=10**9)  # the loss at the end decides: no look at it before
+    return searched(cell, lambda: Pretraining(cell, shape, form, batch, context, validation), once, rates, search_share)
 
-    params: rates, search_share; tokens, batch, context, validation (articles) and those of Form, Llama and Recipe.
-    """
-    p = cell.params
 
-    def run(rate: float) -> Any:
-        budget = int(p.tokens * p.search_share)
-        recipe = Recipe.of(p, tokens=budget, rate=rate, every=10**9, keep="last")
-        return _trained(cell, f"rate_{rate}", recipe, f"rate_{rate}_")[1]
-
-    found = search_rates(p.rates, run)
-    losses = [min(loss, 1e9) for loss in found.values.values()]
-    return {"rates": np.array(p.rates), "losses": np.array(losses), "best": np.array([found.best])}
-
-
-def train(cell: Cell) -> dict[str, Output]:
+@trains
+def train(
+    cell: Cell,
+    *,
+    recipe: Recipe,
+    shape: Shape,
+    form: Form,
+    batch: Annotated[int, Size(rehearsal=8)],
+    context: Annotated[int, Size(rehearsal=32)],
+    validation: Annotated[int, Size(rehearsal=5)],
+) -> dict[str, Output]:
     """One model from scratch; `perplexity` of the test articles, and `facts` of its size.
 
-    inputs: search. params: those of `search`, every.
+    batch: windows of `context` tokens; validation: articles. inputs: search.
     """
     benchmark: Any = cell.benchmark
-    recipe = Recipe.of(cell.params, rate=float(cell.inputs["search"]["best"][0]))
-    start = Llama(benchmark.vocabulary, cell.params, form_of(cell), cell.seed)
-    model, fitted = _trained(cell, "training", recipe)
+    start = Llama(benchmark.vocabulary, shape, form, cell.seed)
+    task, fit = trained(
+        cell, lambda: Pretraining(cell, shape, form, batch, context, validation), recipe, cell.inputs["search"]
+    )
     articles = {name: benchmark.test[name] for name in cell.queries}
-    found = likelihoods(model, articles, benchmark.end, cell.params.context)
-    return {"perplexity": Likelihoods(found), "facts": Facts(facts(start, model, fitted.state_bytes, recipe.rate))}
+    values = likelihoods(task.module, articles, benchmark.end, context)
+    sizes = facts(start, task.module, fit.state_bytes, fit.rate)
+    return {"perplexity": Likelihoods(values), "facts": Facts({MODEL: sizes})}
 
 
 def facts(start: Llama, model: Llama, state_bytes: int, rate: float) -> dict[str, float]:
@@ -321,7 +328,7 @@ def facts(start: Llama, model: Llama, state_bytes: int, rate: float) -> dict[str
         "parameters": parameters,
         "computed_bytes": 3 * 4 * parameters,  # a weight and two moments of Adam, in float32
         "measured_bytes": sum(p.numel() * p.element_size() for p in model.parameters()) + state_bytes,
-        "rate": rate,
+        "learning_rate": rate,
         "residual_spread": float(np.mean(spread)) if spread else 0.0,
         "by_residual": float(np.mean(chosen)) if chosen else 0.0,
     }
@@ -344,31 +351,36 @@ def unigram(cell: Cell) -> Likelihoods:
 # --- speed -----------------------------------------------------------------------------------------------------------
 
 
-def speed(cell: Cell) -> Facts:
+@trains
+def speed(
+    cell: Cell,
+    *,
+    shape: Shape,
+    form: Form,
+    batch: Annotated[int, Size(rehearsal=8)],
+    context: Annotated[int, Size(rehearsal=32)],
+) -> Facts:
     """One step of training (forward, backward, AdamW) a unit, for timings; the tokens it read.
 
-    params: batch, context and those of Form and Llama. Model and optimiser are made once a process.
+    Model and optimiser are made once a process.
     """
     benchmark: Any = cell.benchmark
-    p = cell.params
-    sizes = (p.d, p.ffn, p.layers, p.heads)
-    model, optimiser = _ready(benchmark.vocabulary, sizes, form_of(cell))
+    model, optimiser = _ready(benchmark.vocabulary, shape, form)
 
-    def one(units: list[str]) -> dict[str, float]:
+    def one(units: list[str]) -> dict[str, dict[str, float]]:
         for _ in units:
-            inputs, targets = batch(benchmark.train, 0, p.batch, p.context, cell.seed)
+            inputs, targets = batch_of(benchmark.train, 0, batch, context, cell.seed)
             optimiser.zero_grad(set_to_none=True)
             loss_of(model, inputs, targets).backward()
             optimiser.step()
         for unit in units:
             cell.meter.add(unit, input_tokens=inputs.numel(), forward_passes=1)
-        return {unit: float(inputs.numel()) for unit in units}
+        return {unit: {"tokens": float(inputs.numel())} for unit in units}
 
     return Facts(cell.map(list(cell.queries), one))
 
 
 @cache
-def _ready(vocabulary: int, sizes: tuple[int, ...], form: Form) -> tuple[Llama, torch.optim.Optimizer]:
-    d, ffn, layers, heads = sizes
-    model = Llama(vocabulary, SimpleNamespace(d=d, ffn=ffn, layers=layers, heads=heads), form, 0).to(device())
+def _ready(vocabulary: int, shape: Shape, form: Form) -> tuple[Llama, torch.optim.Optimizer]:
+    model = Llama(vocabulary, shape, form, 0).to(device())
     return model, torch.optim.AdamW(model.parameters(), 1e-4, fused=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.parts.batches import shuffled
-from methods.parts.params import check
+from methods.parts.topk import best
 from methods.parts.tops import Top, states
-from methods.parts.training import Fit, Recipe, fit
-from methods.parts.training import search as search_rates
-from rankrepro.cell import Cell, Facts, Output, Retrieval
+from methods.parts.training import Loss, Recipe, Task, searched, trained
+from methods.parts.weights import arrays, load
+from rankrepro.cell import MODEL, Cell, Facts, Output, Retrieval, Size
 
 DEPTH = 100  # negatives a query of the validation AUC
 
@@ -64,15 +64,21 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
 # --- training data ---------------------------------------------------------------------------------------------------
 
 
-def lower(cell: Cell) -> dict[str, np.ndarray]:
+def lower(
+    cell: Cell,
+    *,
+    top: Annotated[int, Size(rehearsal=2)],
+    query_tokens: Annotated[int, Size(rehearsal=16)],
+    passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
+) -> dict[str, np.ndarray]:
     """Stage: states of the frozen layers for all texts of training and validation.
 
     queries [queries, tokens, dim] of train and validation in the order of `benchmark.of_split("train", "validation")`,
     passages [passages, tokens, dim] and `rows`, their positions in the corpus: every positive and every negative.
     `pool`: the places in `rows` of the positives and negatives of validation queries, among which validation ranks.
-    inputs: negatives. params: top, query_tokens, passage_tokens.
+    inputs: negatives.
     """
-    p, benchmark, encoder = cell.params, cell.benchmark, cell.models["encoder"]
+    benchmark, encoder = cell.benchmark, cell.models["encoder"]
     position = {d: i for i, d in enumerate(benchmark.corpus)}
     queries = benchmark.of_split("train", "validation")
     hard = cell.inputs["negatives"]
@@ -82,12 +88,12 @@ def lower(cell: Cell) -> dict[str, np.ndarray]:
     rows = np.array(sorted(validates | trains | set(hard["negatives"].ravel().tolist())))
     documents = list(benchmark.corpus.values())
     texts = [documents[i].content for i in rows]
-    found, lengths = states(encoder, texts, p.top, p.passage_tokens, progress=cell.progress)
-    asked, widths = states(encoder, [q.text for q in queries.values()], p.top, p.query_tokens)
+    passages, lengths = states(encoder, texts, top, passage_tokens, progress=cell.progress)
+    questions, widths = states(encoder, [q.text for q in queries.values()], top, query_tokens)
     pool = np.flatnonzero(np.isin(rows, sorted(validates)))
     return {
-        "passages": found, "passage_lengths": lengths, "rows": rows.astype(np.int32), "pool": pool.astype(np.int32),
-        "queries": asked, "query_lengths": widths,
+        "passages": passages, "passage_lengths": lengths, "rows": rows.astype(np.int32), "pool": pool.astype(np.int32),
+        "queries": questions, "query_lengths": widths,
     }  # fmt: skip
 
 
@@ -154,32 +160,54 @@ def batch_of(data: Data, i: int, size: int, seed: int, permuted: bool) -> Batch:
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def _start(cell: Cell) -> Top:
-    check(cell, start=("tuned", "restarted"))
-    top = Top(cell.models["encoder"], cell.params.top)
-    return top.restart(cell.seed) if cell.params.start == "restarted" else top
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What is trained, and by which loss.
+
+    top     so many last layers of the encoder
+    start   of these layers: as they are in the encoder, or drawn anew
+    labels  permuted: see `batch_of`
+    tau     temperature of the loss
+    batch   queries
+    """
+
+    top: Annotated[int, Size(work=1, rehearsal=2)]
+    start: Literal["tuned", "restarted"]
+    loss: Literal["contrastive", "mw", "within"]
+    labels: Literal["own", "permuted"]
+    tau: float
+    batch: Annotated[int, Size(rehearsal=8)]
 
 
-def _trained(cell: Cell, part: str, recipe: Recipe, label: str = "") -> tuple[Top, Fit]:
-    p, data, top = cell.params, Data.of(cell), _start(cell)
-    check(cell, loss=LOSSES, labels=("own", "permuted"))
+class Encoding(Task):
+    """The top layers of the encoder, trained on scores of queries with passages."""
 
-    def step(i: int) -> tuple[Tensor, int]:
-        b = batch_of(data, i, p.batch, cell.seed, p.labels == "permuted")
-        asked, found = data.queries(b.rows), data.passages(b.passages)
-        s = top(*asked) @ top(*found).T
-        tokens = int(asked[1].sum() + found[1].sum())
-        return LOSSES[p.loss](s, b.positive.to(s.device), b.negative.to(s.device), p.tau), tokens
+    watch, higher = "RR", True
 
-    pool = data.arrays["pool"]
-    place = {int(passage): i for i, passage in enumerate(pool)}
-    relevant = [[place[passage] for passage in data.positives[r]] for r in data.held]
+    def __init__(self, cell: Cell, lesson: Lesson) -> None:
+        self.lesson, self.seed, self.data = lesson, cell.seed, Data.of(cell)
+        self.module: Top = layers_of(cell, lesson.top, lesson.start)
+        place = {int(passage): i for i, passage in enumerate(self.data.arrays["pool"])}
+        self.relevant = [[place[passage] for passage in self.data.positives[r]] for r in self.data.held]
 
-    def validate() -> dict[str, float]:
-        s = top.vectors(*data.queries(data.held)) @ top.vectors(*data.passages(pool)).T
-        return validation(s, relevant)
+    def step(self, i: int) -> Loss:
+        lesson, data, top = self.lesson, self.data, self.module
+        b = batch_of(data, i, lesson.batch, self.seed, lesson.labels == "permuted")
+        queries, passages = data.queries(b.rows), data.passages(b.passages)
+        s = top(*queries) @ top(*passages).T
+        loss = LOSSES[lesson.loss](s, b.positive.to(s.device), b.negative.to(s.device), lesson.tau)
+        return Loss(loss, int(queries[1].sum() + passages[1].sum()))
 
-    return top, fit(cell, part, dict(top.named_parameters()), recipe, step, validate, label)
+    def validate(self) -> dict[str, float]:
+        data, top = self.data, self.module
+        s = top.vectors(*data.queries(data.held)) @ top.vectors(*data.passages(data.arrays["pool"])).T
+        return validation(s, self.relevant)
+
+
+def layers_of(cell: Cell, top: int, start: str) -> Top:
+    """The encoder's top layers before training."""
+    layers = Top(cell.models["encoder"], top)
+    return layers.restart(cell.seed) if start == "restarted" else layers
 
 
 def validation(s: np.ndarray, positives: list[list[int]]) -> dict[str, float]:
@@ -195,85 +223,79 @@ def validation(s: np.ndarray, positives: list[list[int]]) -> dict[str, float]:
     return {"RR": float(np.mean([1 / r if r <= 10 else 0.0 for r in ranks])), "AUC": float(higher.mean())}
 
 
-def search(cell: Cell) -> dict[str, np.ndarray]:
+def search(
+    cell: Cell,
+    *,
+    rates: Annotated[list[float], Size(rehearsal=2)],
+    search_share: float,
+    lesson: Lesson,
+    recipe: Recipe,
+) -> dict[str, np.ndarray]:
     """Stage: the best validation RR of every learning rate with `search_share` of the budget.
 
-    inputs: negatives, lower. params: rates, search_share and those of `train`.
+    inputs: negatives, lower.
     """
-    p = cell.params
-
-    def run(rate: float) -> Fit:
-        recipe = Recipe.of(p, tokens=int(p.tokens * p.search_share), rate=rate, watch="RR", higher=True, keep="last")
-        return _trained(cell, f"rate_{rate}", recipe, f"rate_{rate}_")[1]
-
-    found = search_rates(p.rates, run, higher=True)
-    values = [max(value, 0.0) for value in found.values.values()]
-    return {"rates": np.array(p.rates), "values": np.array(values), "best": np.array([found.best])}
+    return searched(cell, lambda: Encoding(cell, lesson), recipe, rates, search_share)
 
 
-def train(cell: Cell) -> dict[str, np.ndarray]:
-    """Stage: the top layers after training, by name, and `steps_to_best`.
-
-    inputs: negatives, lower, search. params: top, start (tuned, restarted), loss (contrastive, mw, within), tau, batch,
-    labels (own, permuted) and those of Recipe.
-    """
-    recipe = Recipe.of(cell.params, rate=float(cell.inputs["search"]["best"][0]), watch="RR", higher=True)
-    top, fitted = _trained(cell, "training", recipe)
-    return {**top.arrays(), "steps_to_best": np.array([fitted.best_step])}
+def train(cell: Cell, *, lesson: Lesson, recipe: Recipe) -> dict[str, np.ndarray]:
+    """Stage: the top layers after training, by name, and `steps_to_best`. inputs: negatives, lower, search."""
+    task, fit = trained(cell, lambda: Encoding(cell, lesson), recipe, cell.inputs["search"])
+    return {**arrays(task.module), "steps_to_best": np.array([fit.best_step])}
 
 
-def start(cell: Cell) -> dict[str, np.ndarray]:
-    """Stage: the top layers before training. params: top, start."""
-    return {**_start(cell).arrays(), "steps_to_best": np.array([0])}
+def start(
+    cell: Cell, *, top: Annotated[int, Size(rehearsal=2)], start: Literal["tuned", "restarted"]
+) -> dict[str, np.ndarray]:
+    """Stage: the top layers before training."""
+    return {**arrays(layers_of(cell, top, start)), "steps_to_best": np.array([0])}
 
 
 # --- retrieval -------------------------------------------------------------------------------------------------------
 
 
-def lower_corpus(cell: Cell) -> dict[str, np.ndarray]:
-    """Stage: states of the frozen layers for the corpus, in its order. params: top, passage_tokens."""
-    p = cell.params
+def lower_corpus(
+    cell: Cell, *, top: Annotated[int, Size(rehearsal=2)], passage_tokens: Annotated[int, Size(work=1, rehearsal=8)]
+) -> dict[str, np.ndarray]:
+    """Stage: states of the frozen layers for the corpus, in its order."""
     texts = [d.content for d in cell.benchmark.corpus.values()]
-    found, lengths = states(cell.models["encoder"], texts, p.top, p.passage_tokens, progress=cell.progress)
-    return {"passages": found, "passage_lengths": lengths}
+    passages, lengths = states(cell.models["encoder"], texts, top, passage_tokens, progress=cell.progress)
+    return {"passages": passages, "passage_lengths": lengths}
 
 
-def embed(cell: Cell) -> dict[str, np.ndarray]:
-    """Stage: embeddings [documents, dim] of the corpus. inputs: lower_corpus, weights. params: top."""
-    found = cell.inputs["lower_corpus"]
-    top = Top(cell.models["encoder"], cell.params.top).load(cell.inputs["weights"])
-    return {"embeddings": top.vectors(found["passages"], found["passage_lengths"])}
+def embed(cell: Cell, *, top: Annotated[int, Size(rehearsal=2)]) -> dict[str, np.ndarray]:
+    """Stage: embeddings [documents, dim] of the corpus. inputs: lower_corpus, weights."""
+    lowest = cell.inputs["lower_corpus"]
+    layers = load(Top(cell.models["encoder"], top), cell.inputs["weights"])
+    return {"embeddings": layers.vectors(lowest["passages"], lowest["passage_lengths"])}
 
 
-def retrieve(cell: Cell) -> dict[str, Output]:
+def retrieve(
+    cell: Cell,
+    *,
+    top: Annotated[int, Size(rehearsal=2)],
+    query_tokens: Annotated[int, Size(rehearsal=16)],
+    k: int,
+) -> dict[str, Output]:
     """Exact search by cosine: `plain`; `standardised`, each query's scores less their mean, over their deviation
     (the same order: a calibration after training); `steps` to the best checkpoint.
 
-    inputs: weights, embeddings. params: top, query_tokens, k.
+    inputs: weights, embeddings.
     """
-    p, corpus = cell.params, cell.inputs["embeddings"]["embeddings"]
-    encoder, ids = cell.models["encoder"], list(cell.benchmark.corpus)
-    top = Top(encoder, p.top).load(cell.inputs["weights"])
+    encoder, ids, corpus = cell.models["encoder"], list(cell.benchmark.corpus), cell.inputs["embeddings"]["embeddings"]
+    layers = load(Top(encoder, top), cell.inputs["weights"])
 
-    def search_(queries: list[str]) -> dict[str, dict[str, float]]:
-        vectors = top.vectors(*states(encoder, [cell.queries[q] for q in queries], p.top, p.query_tokens))
-        return {q: best(ids, corpus @ v, p.k, _excluded(cell, q)) for q, v in zip(queries, vectors, strict=True)}
+    def nearest(queries: list[str]) -> dict[str, dict[str, float]]:
+        vectors = layers.vectors(*states(encoder, [cell.queries[q] for q in queries], top, query_tokens))
+        return {
+            q: best(ids, corpus @ vector, k, cell.benchmark.queries[q].excluded)
+            for q, vector in zip(queries, vectors, strict=True)
+        }
 
-    found = cell.map(sorted(cell.queries, key=lambda q: (len(cell.queries[q]), q)), search_, batch=32)
+    scores = cell.map(sorted(cell.queries, key=lambda q: (len(cell.queries[q]), q)), nearest, batch=32)
+    calibrated = {q: standardised(row) for q, row in scores.items()}
     steps = {"steps_to_best": float(cell.inputs["weights"]["steps_to_best"][0])}
-    calibrated = {q: standardised(scores) for q, scores in found.items()}
-    return {"plain": Retrieval(found), "standardised": Retrieval(calibrated), "steps": Facts(steps)}
-
-
-def _excluded(cell: Cell, q: str) -> set[str]:
-    return set(cell.benchmark.queries[q].excluded)
-
-
-def best(ids: list[str], scores: np.ndarray, k: int, excluded: set[str]) -> dict[str, float]:
-    """The k best documents, equal ones (to 5 decimals) by id."""
-    order = np.argsort(-scores)[: k + len(excluded) + 50]
-    ranked = sorted((-round(float(scores[i]), 5), ids[i]) for i in order if ids[i] not in excluded)[:k]
-    return {d: -s for s, d in ranked}
+    return {"plain": Retrieval(scores), "standardised": Retrieval(calibrated), "steps": Facts({MODEL: steps})}
 
 
 def standardised(scores: Mapping[str, float]) -> dict[str, float]:

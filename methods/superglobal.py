@@ -94,7 +94,7 @@ def descriptors(cell: Cell, *, dims: int, configurations: dict[str, Any]) -> dic
     `dims` where it differs.
     """
     order = names(cell)
-    train = set(cell.benchmark.of_split("train"))
+    train = {q.image for q in cell.benchmark.of_split("train").values()}
     held_out = [i for i, n in enumerate(order) if n in train]
     found = {}
     for name, c in configurations.items():
@@ -117,11 +117,11 @@ def search(cell: Cell, *, depth: int, permuted: str) -> dict[str, Output]:
     """
     row = {n: i for i, n in enumerate(names(cell))}
     documents = sorted(cell.benchmark.corpus)
-    columns = [row[d] for d in documents]
+    columns = [row[cell.document(d).image] for d in documents]
     dealt = np.random.default_rng(cell.seed).permutation(columns)
     found: dict[str, Output] = {}
     for name, d in cell.inputs["descriptors"].items():
-        q = d[[row[t] for t in cell.queries.values()]]
+        q = d[[row[n] for n in cell.pictures.values()]]
         found[name] = Retrieval(_nearest(cell, q, d[columns], documents, depth))
         if name == permuted:
             found["chance"] = Retrieval(_nearest(cell, q, d[dealt], documents, depth))
@@ -141,7 +141,7 @@ def sequences(cell: Cell, *, configuration: str, depth: int) -> dict[str, Output
         for a, b, c in zip(rows, rows[1:], rows[2:], strict=False):
             smooth[b] = unit(single[[a, b, c]].mean(0))
     documents = sorted(cell.benchmark.corpus)
-    asked, answers = [row[t] for t in cell.queries.values()], [row[d] for d in documents]
+    asked, answers = [row[n] for n in cell.pictures.values()], [row[cell.document(d).image] for d in documents]
     kinds = {"im": single, "seq": smooth}
     return {
         f"{a}2{b}": Retrieval(_nearest(cell, kinds[a][asked], kinds[b][answers], documents, depth))
@@ -226,10 +226,10 @@ def rerank(
     def score(q: str, settings: Mapping[str, Any]) -> dict[str, float]:
         rest = {n: value for n, value in settings.items() if n != "m"}
         docs = list(cell.candidates[q])
-        rows = np.array([row[x] for x in docs[: settings["m"]]])
+        rows = np.array([row[cell.document(x).image] for x in docs[: settings["m"]]])
         if permuted:
             rows = np.random.default_rng([cell.seed, len(docs)]).permutation(rows)
-        head = MODES[mode](d[row[cell.queries[q]]], d[rows], **rest)
+        head = MODES[mode](d[row[cell.pictures[q]]], d[rows], **rest)
         return with_tail(docs, head)
 
     chosen = options[0]
@@ -286,8 +286,8 @@ def match_local(cell: Cell, *, m: int, pixels: float) -> Ranking:
 
     def score(q: str) -> dict[str, float]:
         docs = list(cell.candidates[q])
-        asked = local[row[cell.queries[q]]].astype(np.float32)
-        inliers = [matches(asked, local[row[x]].astype(np.float32), pixels) for x in docs[:m]]
+        asked = local[row[cell.pictures[q]]].astype(np.float32)
+        inliers = [matches(asked, local[row[cell.document(x).image]].astype(np.float32), pixels) for x in docs[:m]]
         return with_tail(docs, np.array(inliers) - np.arange(len(inliers)) / (m + 1))
 
     return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q) for q in queries}, batch=4))

@@ -14,14 +14,13 @@ import yaml
 
 from rankrepro.card_form import expanded
 from rankrepro.errors import ConfigError, UnknownName
+from rankrepro.files import LOADER
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = ROOT / "papers"
 SCHEMAS = ROOT / "workflow" / "schemas"
 CONFIG = ROOT / "config"
 SECONDS = "seconds.yaml"  # beside the families' folders: measured, written by `rankrepro seconds`
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten times as fast
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Card:
 def load_yaml(path: Path) -> Any:
     """A YAML file, or a ConfigError that names file and line; a key that stands twice in a mapping is an error."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader = LOADER(path.read_text(encoding="utf-8"))
         try:
             root = loader.get_single_node()
             _refuse_twice(root, path)
@@ -211,11 +210,16 @@ def qualify(card: Card, name: str) -> str:
     return name if "." in name else f"{card.key}.{name}"
 
 
-def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, str] | None:
-    """The stage that `stage` (the card's own) or `card.stage` names, with its card; None if it names none."""
-    key, _, stage = name.rpartition(".")
-    owner = cards.get(key) if key else card
-    return (owner, stage) if owner and stage in owner.stages else None
+def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, str, str] | None:
+    """The card, the stage and the variant that `stage` (the card's own) or `card.stage` names; None if it names none.
+
+    `stage.variant` is one of several things that a stage returned; without it the variant is "".
+    """
+    first, *rest = name.split(".")
+    owner, path = (card, [first, *rest]) if first in card.stages else (cards.get(first), rest)
+    if owner is None or not path or path[0] not in owner.stages or len(path) > 2:
+        return None
+    return owner, path[0], path[1] if len(path) > 1 else ""
 
 
 def stage_inputs(spec: Mapping[str, Any]) -> dict[str, str]:

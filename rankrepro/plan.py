@@ -318,8 +318,10 @@ class _Planner:
         return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
+        """What a node reads: the result, and the variant of it; "" for all that a stage returned, whatever that is."""
         if found := stage_of(self.cards, card, source):
-            return {"digest": self._stage(*found, benchmark, seed).digest, "variant": "arrays"}
+            owner, stage, variant = found
+            return {"digest": self._stage(owner, stage, benchmark, seed).digest, "variant": variant}
         return self._row(card, source, benchmark)
 
     def _stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:

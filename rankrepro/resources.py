@@ -8,10 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, lock
+from rankrepro import artifacts, benchmarks, lock, signatures
 from rankrepro.plan import Job
 
-TRAINERS = ("lost.search", "lost.train", "lost.speed")  # models from scratch, on a GPU where there is one
 LONGEST = 1440  # minutes: a usual limit of partitions; a job that reaches it goes on from its shards when tried again
 
 
@@ -54,8 +53,13 @@ def gpus(job: Job, scale: Mapping[str, Any]) -> int:
 
 def on_gpu(spec: Mapping[str, Any]) -> bool:
     """Whether a node loads a model, or trains one of its own that it puts on a GPU."""
+    return bool(spec["models"]) or trains(spec)
+
+
+def trains(spec: Mapping[str, Any]) -> bool:
+    """Whether the function of a node, or one of those that it times, trains a model of its own (`cell.trains`)."""
     sides = [spec[side] for side in ("a", "b")] if spec["kind"] == "timing" else [spec]
-    return bool(spec["models"]) or any(side["fn"] in TRAINERS for side in sides)
+    return any(signatures.of(side["fn"]).trains for side in sides)
 
 
 def visible_gpus() -> list[str]:

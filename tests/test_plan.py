@@ -114,11 +114,23 @@ def test_a_stage_on_a_benchmark_of_its_own_is_one_for_all_arms_and_cards(house: 
     assert set(learn) == set(embed) == {0, 1}  # the two benchmarks share their corpus
     assert {n.benchmark for n in learn.values()} == {"vital-mini/pairs"}
     for seed, node in embed.items():
-        assert node.spec["inputs"] == {"weights": {"digest": learn[seed].digest, "variant": "arrays"}}
+        assert node.spec["inputs"] == {"weights": {"digest": learn[seed].digest, "variant": ""}}
     for row in ("toy.noise", "toy2.noise"):
         for cells in plan.rows[row].values():
             for seed, digest, _ in cells:
                 assert plan.nodes[digest].spec["inputs"]["w"]["digest"] == learn[seed].digest
+
+
+def test_an_input_may_be_one_of_several_things_that_a_stage_returned(house: Path) -> None:
+    with_stages(house)
+    card, other = house / "papers/llm_rerankers/toy.yaml", house / "papers/llm_rerankers/toy2.yaml"
+    card.write_text(card.read_text().replace("{w: learn, e: embed}", "{w: learn.weights, e: embed}"))
+    other.write_text(other.read_text().replace("w: toy.learn", "w: toy.learn.notes"))
+    plan = make_plan(load_cards(house / "papers"), "quick", code=Code(root=house))
+    read = {n.name: n.spec["inputs"] for n in plan.nodes.values() if n.spec["seed"] == 0}
+    learn = next(n.digest for n in plan.nodes.values() if n.name == "toy.learn" and n.spec["seed"] == 0)
+    assert read["toy.noise"]["w"] == {"digest": learn, "variant": "weights"}
+    assert read["toy2.noise"]["w"] == {"digest": learn, "variant": "notes"}
 
 
 def test_a_stage_without_a_benchmark_for_the_scale_or_with_a_misspelt_input_is_named(house: Path) -> None:

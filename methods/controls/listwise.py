@@ -70,7 +70,9 @@ def rankgpt(
         out["rankgpt"] = Ranking({q: from_order(result["constrained"]) for q, result in done.items()})
     if "free" in decoding:
         out["rankgpt_free"] = Ranking({q: from_order(result["free"]) for q, result in done.items()})
-        out["rankgpt_malformed"] = Facts({q: float(np.mean(result["malformed"])) for q, result in done.items()})
+        out["rankgpt_malformed"] = Facts(
+            {q: {"malformed_rate": float(np.mean(r["malformed"]))} for q, r in done.items()}
+        )
     return out
 
 

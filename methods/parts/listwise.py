@@ -1,24 +1,28 @@
-"""Listwise prompts: a query and the lettered passages of a window, read in batches and answered with a permutation."""
+"""Listwise prompts: a query and the lettered passages of a window, read in batches and answered with a permutation.
+
+`walk` slides such windows over the candidates of queries, by one or several ways of decoding.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from methods.parts import llm
 from methods.parts.llm import Context, Ids
-from methods.parts.windows import LETTERS, parse, plain, well_formed
-from rankrepro.cell import Document, Meter
+from methods.parts.windows import LETTERS, Order, parse, plain, repair, slide, well_formed
+from rankrepro.cell import Cell, Document, Meter
 
 TASK = "I give you {n} passages, each marked with a letter in brackets. Rank them by relevance to the query:"
 ASK = (
     "\nRank the {n} passages above by relevance to the query, most relevant first. Name every letter once, as in"
     " [B] > [A]. Answer with the ranking and nothing else."
 )
+Way = Literal["single", "constrained", "natural", "length", "prompt"]  # of decoding: see `Listwise.decode`
 ROOM = 5  # tokens an identifier may take in a free answer; a perfect answer takes 4, as in "A", "]", " >", " ["
 
 
@@ -74,6 +78,35 @@ class Listwise:
             self.meter.add(window.unit, input_tokens=len(rest))
         return context, context.read_to_last(rests)
 
+    def decode(self, way: Way, context: Context, last: Tensor, windows: Sequence[Window]) -> list[list[int]]:
+        """Indices of each window's passages in the order of its answer, as they stand there.
+
+        single           permutations by the logits of the first identifier (`single`)
+        constrained      permutations by the likeliest identifier not used yet, one after another (`constrained`)
+        natural, length  what plain greedy answers name, which may be no permutation (`free`)
+        prompt           the order that is shown: nothing is decided, which is what prefill alone costs
+
+        `context` has read the prompts and goes on from there; `last` [windows, dim] are their last hidden states.
+        """
+        if way == "single":
+            return self.single(context, windows)
+        if way == "constrained":
+            return self.constrained(context, windows)
+        if way == "prompt":
+            return [list(range(len(window.documents))) for window in windows]
+        return self.free(context, last, windows, way)
+
+    @torch.inference_mode()
+    def single(self, context: Context, windows: Sequence[Window]) -> list[list[int]]:
+        """Permutations by the logits of the first identifier, read once after "[" (Reddy et al. 2024)."""
+        hidden = context.read([self.open] * len(windows))[:, -1]
+        scores = llm.logits(self.lm, hidden, self.letters).tolist()  # [windows, letters]
+        for window in windows:
+            self.meter.add(window.unit, input_tokens=len(self.open), forward_passes=1)
+        return [
+            sorted(range(len(window.documents)), key=lambda i: -s[i]) for window, s in zip(windows, scores, strict=True)
+        ]
+
     @torch.inference_mode()
     def constrained(self, context: Context, windows: Sequence[Window]) -> list[list[int]]:
         """Permutations by the likeliest identifier not used yet; separators are fed along with the identifier.
@@ -121,6 +154,43 @@ class Listwise:
 
     def indices(self, answer: Ids) -> list[int]:
         return parse(self.lm.tokenizer.decode(answer, skip_special_tokens=True))
+
+
+@dataclass
+class Walk:
+    """Where a walk over windows ended: the order of a query's documents, and which answers were no permutation."""
+
+    order: Order
+    malformed: list[bool]  # of every window, tail first
+
+
+def walk(
+    cell: Cell, prompts: Listwise, queries: Sequence[str], window: int, step: int, ways: Sequence[Way]
+) -> dict[str, dict[Way, Walk]]:
+    """Query -> way of decoding -> its candidates re-ranked by sliding windows, all queries and ways side by side.
+
+    Answers are repaired. Every prompt is read once, as long as it is the same for several ways.
+    """
+    malformed: dict[tuple[str, Way], list[bool]] = {(q, way): [] for q in queries for way in ways}
+
+    def permute(shown: Mapping[tuple[str, Way], Order]) -> dict[tuple[str, Way], Order]:
+        windows = {key: Window(key[0], cell.queries[key[0]], tuple(map(cell.document, d))) for key, d in shown.items()}
+        distinct = list(dict.fromkeys(windows.values()))
+        context, last = prompts.read(distinct)
+        permuted = {}
+        for way in ways:
+            keys = [key for key in shown if key[1] == way]
+            rows = [distinct.index(windows[key]) for key in keys]
+            copy = context if len(ways) == 1 else context.select(rows)  # each way goes on from the prompts
+            answers = prompts.decode(way, copy, last[rows], [distinct[row] for row in rows])
+            for key, answer in zip(keys, answers, strict=True):
+                documents = shown[key]
+                permuted[key] = [documents[i] for i in repair(answer, len(documents))]
+                malformed[key].append(not well_formed(answer, len(documents)))
+        return permuted
+
+    orders = slide({key: cell.candidates[key[0]] for key in malformed}, window, step, permute)
+    return {q: {way: Walk(orders[q, way], malformed[q, way]) for way in ways} for q in queries}
 
 
 def _common(rows: Sequence[Ids]) -> int:

@@ -8,6 +8,7 @@ and a shared beginning is shared token by token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -171,3 +172,69 @@ def greedy(
             break
         last = context.read([rows[i][-1:] if i in live else [] for i in range(len(rows))])[:, 0]
     return rows
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Sampled tokens, and the log-probability [tokens] that each had when it was drawn (float32, on the processor)."""
+
+    tokens: Ids
+    logprobs: Tensor
+
+
+@torch.inference_mode()
+def sample(
+    context: Context,
+    last: Tensor,
+    limit: int,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    done: Callable[[int, Ids], bool] = lambda row, tokens: False,
+) -> list[Completion]:
+    """Tokens drawn from softmax(logits / temperature), one row each, until `done(row, its tokens)` or `limit` of them.
+
+    `last` [rows, dim] are the hidden states after which the completions start. `generator` lies on the processor: it
+    gives a number for every row and place before the first token is drawn, so that draws are the same on every device,
+    and those of a row do not depend on when others end. For several completions of a prompt, `context.select` it.
+    """
+    draws = torch.rand(len(last), limit, generator=generator, dtype=torch.float64).to(last.device)
+    rows: list[Ids] = [[] for _ in last]
+    logprobs: list[list[float]] = [[] for _ in last]
+    live = set(range(len(rows)))
+    for place in range(limit):
+        log_p = (logits(context.lm, last).float() / temperature).log_softmax(-1)  # [rows, vocabulary]
+        ladder = log_p.double().exp().cumsum(-1)
+        # the first token whose step of the ladder is above the draw; scaled, as the last step is 1 but for rounding
+        chosen = torch.searchsorted(ladder, draws[:, place, None] * ladder[:, -1:], right=True)
+        chosen = chosen.clamp_max(log_p.shape[1] - 1)
+        of_chosen = log_p.gather(-1, chosen)[:, 0].tolist()
+        for i in live:
+            rows[i].append(int(chosen[i]))
+            logprobs[i].append(of_chosen[i])
+        live = {i for i in live if not done(i, rows[i])}
+        if not live or place == limit - 1:
+            break
+        last = context.read([rows[i][-1:] if i in live else [] for i in range(len(rows))])[:, 0]
+    return [Completion(tokens, torch.tensor(values)) for tokens, values in zip(rows, logprobs, strict=True)]
+
+
+def logprobs(lm: Any, prompts: Sequence[Ids], completions: Sequence[Ids], temperature: float = 1.0) -> list[Tensor]:
+    """Log-probability [tokens] of every token of each completion after its prompt (no prompt empty), with gradient.
+
+    One pass over whole rows without a cache: what `sample` says of its own draws, for a policy that is being trained.
+    Rows are padded on the right, where a causal model does not look. Only places of completions meet the head.
+    """
+    rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
+    longest = max(map(len, rows))
+    tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=lm.device)
+    hidden = lm.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state  # [rows, longest, dim]
+    head = lm.model.get_output_embeddings()
+    out = []
+    for states, prompt, completion in zip(hidden, prompts, completions, strict=True):
+        z = head(states[len(prompt) - 1 : len(prompt) + len(completion) - 1]).float() / temperature
+        target = torch.tensor(completion, device=z.device)[:, None]
+        out.append(z.log_softmax(-1).gather(-1, target)[:, 0])
+    return out

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.parts.llm import Ids
+from methods.parts.weights import load
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def installed(lm: Any, top: int, weights: Mapping[str, np.ndarray]) -> Iterator[
     base = lm.model.base_model
     norm, first = base.norm, len(base.layers) - top
     own = list(base.layers[first:])
-    new = Top(lm, top).load(weights).to(base.embed_tokens.weight.dtype)
+    new = load(Top(lm, top), weights).to(base.embed_tokens.weight.dtype)
     try:
         for i, layer in enumerate(new.layers):
             base.layers[first + i] = layer
@@ -52,11 +53,11 @@ def installed(lm: Any, top: int, weights: Mapping[str, np.ndarray]) -> Iterator[
 def joined(prompts: np.ndarray, lengths: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """States [rows, longest prompt + answer, dim] of prompts [rows, longest, dim], each followed by its answer."""
     answer = answers.shape[1]
-    found = np.zeros((len(prompts), int(lengths.max()) + answer, prompts.shape[2]), dtype=np.float32)
+    whole = np.zeros((len(prompts), int(lengths.max()) + answer, prompts.shape[2]), dtype=np.float32)
     for row, n in enumerate(lengths):
-        found[row, :n] = prompts[row, :n]
-        found[row, n : n + answer] = answers[row]
-    return found
+        whole[row, :n] = prompts[row, :n]
+        whole[row, n : n + answer] = answers[row]
+    return whole
 
 
 class Top(nn.Module):
@@ -72,13 +73,13 @@ class Top(nn.Module):
         self._head = [lm.model.get_output_embeddings().weight.detach().float()]
         self.requires_grad_(True).eval()
 
-    def forward(self, found: np.ndarray, places: np.ndarray) -> Tensor:
+    def forward(self, read: np.ndarray, places: np.ndarray) -> Tensor:
         """Normed states [rows, places, dim] at `places` [rows, places] of states [rows, tokens, dim] of frozen layers.
 
         Rows are padded on the right, where a causal model does not look. Of the last layer, only those places are
         computed beyond attention.
         """
-        x = torch.from_numpy(found.astype(np.float32)).to(self.device)
+        x = torch.from_numpy(read.astype(np.float32)).to(self.device)
         at = torch.from_numpy(np.asarray(places, dtype=np.int64)).to(self.device)
         position = torch.arange(x.shape[1], device=self.device)[None]
         angles = self._rotary[0](x, position_ids=position)
@@ -93,13 +94,3 @@ class Top(nn.Module):
         """Next-token logits [..., vocabulary], or only those of `tokens`."""
         head = self._head[0]
         return hidden @ (head if tokens is None else head[tokens]).T
-
-    @torch.no_grad()
-    def load(self, weights: Mapping[str, np.ndarray]) -> Top:
-        """Take weights by their name; other arrays are passed over."""
-        for name, parameter in self.named_parameters():
-            parameter.copy_(torch.from_numpy(weights[name]))
-        return self
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {name: p.detach().cpu().numpy().copy() for name, p in self.named_parameters()}

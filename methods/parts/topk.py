@@ -20,5 +20,5 @@ def best(ids: Sequence[str], scores: np.ndarray, k: int, excluded: Collection[st
     if reach == 0:
         return {}
     least = np.partition(rounded, -reach)[-reach]
-    near = [(-float(rounded[i]), ids[i]) for i in np.flatnonzero(rounded >= least) if ids[i] not in excluded]
+    near = [(-float(rounded[i]), ids[i]) for i in np.flatnonzero(rounded >= least).tolist() if ids[i] not in excluded]
     return {document: 0.0 - score for score, document in sorted(near)[:k]}

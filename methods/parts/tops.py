@@ -6,7 +6,7 @@ All arms, epochs and seeds of a comparison share those states, so that a step co
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def states(
     """
     model = encoder.model
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # texts of like length share a batch
-    found = np.zeros((len(texts), max_tokens, model.config.hidden_size), dtype=np.float16)
+    read = np.zeros((len(texts), max_tokens, model.config.hidden_size), dtype=np.float16)
     lengths = np.zeros(len(texts), dtype=np.int32)
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
@@ -41,14 +41,14 @@ def states(
         for layer in model.encoder.layer[: len(model.encoder.layer) - top]:
             x = layer(x, mask[:, None, None, :].bool())
         width = x.shape[1]
-        found[part, :width] = (x * mask[..., None]).half().cpu().numpy()
+        read[part, :width] = (x * mask[..., None]).half().cpu().numpy()
         lengths[part] = mask.sum(1).cpu().numpy()
         progress(min(start + batch, len(order)), len(order))
-    return found, lengths
+    return read, lengths
 
 
 class Top(nn.Module):
-    """The last `layers` layers of an encoder, copied: states and lengths -> unit vectors [texts, dim]."""
+    """The last `layers` layers of an encoder, copied: what `states` read -> unit vectors [texts, dim]."""
 
     def __init__(self, encoder: Any, layers: int) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ class Top(nn.Module):
         self.device = encoder.device
         self.eval()  # without dropout: batches and seeds are what differs
 
-    def forward(self, found: np.ndarray, lengths: np.ndarray) -> Tensor:
+    def forward(self, read: np.ndarray, lengths: np.ndarray) -> Tensor:
         width = int(lengths.max())
-        x = torch.from_numpy(found[:, :width].astype(np.float32)).to(self.device)
+        x = torch.from_numpy(read[:, :width].astype(np.float32)).to(self.device)
         mask = (torch.arange(width) < torch.from_numpy(lengths)[:, None]).to(self.device)
         for layer in self.layers:
             x = layer(x, mask[:, None, None, :])
@@ -66,13 +66,13 @@ class Top(nn.Module):
         return nn.functional.normalize(mean, dim=-1)
 
     @torch.no_grad()
-    def vectors(self, found: np.ndarray, lengths: np.ndarray, batch: int = 64) -> np.ndarray:
+    def vectors(self, read: np.ndarray, lengths: np.ndarray, batch: int = 64) -> np.ndarray:
         """Unit vectors [texts, dim] float32 of many texts, those of like length together."""
-        out = np.zeros((len(found), found.shape[-1]), dtype=np.float32)
+        out = np.zeros((len(read), read.shape[-1]), dtype=np.float32)
         order = np.argsort(-lengths, kind="stable")
         for start in range(0, len(order), batch):
             part = order[start : start + batch]
-            out[part] = self(found[part], lengths[part]).cpu().numpy()
+            out[part] = self(read[part], lengths[part]).cpu().numpy()
         return out
 
     @torch.no_grad()
@@ -87,13 +87,3 @@ class Top(nn.Module):
                 module.weight.fill_(1)
                 module.bias.zero_()
         return self
-
-    @torch.no_grad()
-    def load(self, weights: Mapping[str, np.ndarray]) -> Top:
-        """Take weights by their name; other arrays are passed over."""
-        for name, parameter in self.named_parameters():
-            parameter.copy_(torch.from_numpy(weights[name]))
-        return self
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {name: p.detach().cpu().numpy().copy() for name, p in self.named_parameters()}

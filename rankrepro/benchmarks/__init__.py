@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from rankrepro.benchmarks import base, splits
 from rankrepro.benchmarks.base import Benchmark, Truth
 from rankrepro.benchmarks.cards import Entry, entries, families, get
 from rankrepro.errors import BenchmarkError, StoreError
+from rankrepro.files import sha256, sync
 
 __all__ = ["Benchmark", "Entry", "Truth", "build", "corpus_digest", "digest", "entries", "families", "get", "load"]
 __all__ += ["is_current", "load_truth", "pose_units", "register"]
@@ -162,7 +163,7 @@ def _origin(entry: Entry, stood_in: bool) -> dict[str, Any]:
     made_here = stood_in and entry.builder in STOOD_IN
     fingerprint = None if made_here else getattr(_builder(entry), "fingerprint", None)
     return {
-        "code": {m: _sha256(folder / f"{m}.py") for m in (entry.builder, "base", "splits")},
+        "code": {m: sha256(folder / f"{m}.py") for m in (entry.builder, "base", "splits")},
         "artifacts": {a: artifacts.find(catalogue, a, entry.family).digest for a in entry.artifacts},
         "fingerprint": fingerprint() if fingerprint else "",
     }
@@ -180,23 +181,14 @@ def _write(entry: Entry, folder: Path, benchmark: Any, truth: Any, counts: Mappi
             "id": entry.id,
             "digest": digest(entry.id),
             "counts": counts,
-            "files": {name: _sha256(new / name) for name in names},
+            "files": {name: sha256(new / name) for name in names},
         }
         (new / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        _sync([*(new / name for name in names), new / MARKER, new])
+        sync([*(new / name for name in names), new / MARKER, new])
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _sync(paths: Iterable[Path]) -> None:
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _marker(folder: Path) -> dict[str, Any]:
@@ -211,18 +203,13 @@ def _verified(folder: Path, wanted: Any) -> dict[str, Any]:
     if not marker:
         raise BenchmarkError(f"{folder / MARKER} is missing or unreadable: delete {folder} and run again")
     for name, expected in marker["files"].items():
-        if wanted(name) and (not (folder / name).is_file() or _sha256(folder / name) != expected):
+        if wanted(name) and (not (folder / name).is_file() or sha256(folder / name) != expected):
             with suppress(OSError):
                 (folder / MARKER).unlink()  # so that it is built anew
             raise BenchmarkError(
                 f"{folder / name} is missing or has changed since it was built: run again, and it is built anew"
             )
     return marker
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _hash(value: Any) -> str:

@@ -15,9 +15,12 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Document:
+    """A text, a picture, or a picture with a text."""
+
     id: str
     title: str
     text: str
+    image: str = ""  # the name of its picture in a benchmark that has pictures (rankrepro.benchmarks.images)
 
     @property
     def content(self) -> str:
@@ -27,11 +30,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Query:
+    """Asked with a text, a picture, or both."""
+
     id: str
     text: str
     split: str  # one of SPLITS
     tags: tuple[str, ...] = ()  # e.g. ("novel",): slices a claim or table may ask for
     excluded: tuple[str, ...] = ()  # documents that are no candidates for this query: retrieval must skip them
+    image: str = ""  # as a document's
 
 
 class ReferredCorpus(Mapping[str, Document]):
@@ -94,7 +100,7 @@ def write(folder: Path, benchmark: Benchmark, truth: Truth) -> None:
 def read(folder: Path, benchmark_id: str) -> Benchmark:
     """Inputs only: this never opens `folder/truth`."""
     queries = [
-        Query(r["id"], r["text"], r["split"], tuple(r["tags"]), tuple(r["excluded"]))
+        Query(r["id"], r["text"], r["split"], tuple(r["tags"]), tuple(r["excluded"]), r["image"])
         for r in _read_lines(folder / "queries.jsonl")
     ]
     judgments = json.loads((folder / "judgments.json").read_text())
@@ -112,7 +118,7 @@ def _read_corpus(folder: Path) -> Mapping[str, Document]:
         from rankrepro.benchmarks.irds import Corpus  # brings ir_datasets, which most benchmarks do without
 
         return Corpus(**json.loads((folder / "corpus.json").read_text()))
-    corpus = (Document(r["id"], r["title"], r["text"]) for r in _read_lines(folder / "corpus.jsonl"))
+    corpus = (Document(r["id"], r["title"], r["text"], r["image"]) for r in _read_lines(folder / "corpus.jsonl"))
     return {d.id: d for d in corpus}
 
 

@@ -15,20 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rankrepro import claims, signatures
 from rankrepro.card_form import expanded
 from rankrepro.cards import ROOT, Card, qualify, row_index, stage_inputs, stage_of
 from rankrepro.claims import Claim, Term
 from rankrepro.code import METHODS
 from rankrepro.errors import RankReproError, UnknownName
+from rankrepro.files import parse_yaml
 from rankrepro.parameters import layers
 from rankrepro.plan import DEFAULT_SPLIT, load_scale
 from rankrepro.store import digest_of
 
 SOURCES = ("corpus", "benchmark")  # inputs of a stage that no stage or arm makes
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,10 @@ class _World:
         if source in SOURCES:
             return source
         found = stage_of(self.cards, card, source)
-        return self._stage(*found, benchmarks) if found else self._row(qualify(card, source), benchmarks)
+        if found is None:
+            return self._row(qualify(card, source), benchmarks)
+        owner, stage, variant = found
+        return self._stage(owner, stage, benchmarks) | ({"variant": variant} if variant else {})
 
     def _stage(self, card: Card, name: str, benchmarks: list[str]) -> dict[str, Any]:
         spec = card.stages[name]
@@ -242,7 +243,7 @@ def _files(commit: str) -> dict[str, str]:
 
 @cache
 def _text(blob: str) -> Any:
-    return yaml.load(git("cat-file", "blob", blob) or "", Loader=_Loader)
+    return parse_yaml(git("cat-file", "blob", blob) or "")
 
 
 @cache

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rankrepro import benchmarks, claims
-from rankrepro.benchmarks.images import ImageTruth
+from rankrepro.benchmarks.base import Truth
+from rankrepro.benchmarks.images import ImageBenchmark, ImageTruth
 from rankrepro.cards import Card, load_cards, qualify
 from rankrepro.cell import Retrieval
 from rankrepro.claims import Term
@@ -111,7 +112,7 @@ def shown(card: Card, values: Values, judged: list[dict[str, Any]]) -> dict[str,
             if some := [e for e in where if e]:
                 found[claim["id"]] = some
     told = [e for each in found.values() for e in each]
-    pictured = [b for b in values.plan.benchmarks[card.key] if isinstance(values.truth(b), ImageTruth)]
+    pictured = [b for b in values.plan.benchmarks[card.key] if isinstance(values.benchmark(b), ImageBenchmark)]
     entries = (benchmarks.get(b) for b in sorted({e["benchmark"] for e in told} | set(pictured)))
     attribution = {e.id: f"{e.licence} {e.citation}".strip() for e in entries}
     return {
@@ -120,7 +121,7 @@ def shown(card: Card, values: Values, judged: list[dict[str, Any]]) -> dict[str,
         "attribution": attribution,
         "claims": found,
         "pictures": {b: thumbnails.named(values.benchmark(b), told) for b in pictured},
-        "sheets": {b: thumbnails.sheet(values.benchmark(b), values.truth(b).poses) for b in pictured},
+        "sheets": {b: thumbnails.sheet(values.benchmark(b), _poses(values.truth(b))) for b in pictured},
     }
 
 
@@ -137,9 +138,13 @@ def _example(pair: tuple[Term, Term], benchmark: str, where: str | None, values:
     )
     rows, rankings = (pair[0].arm, pair[1].arm), (outputs[0].values, outputs[1].values)
     loaded, truth = values.benchmark(benchmark), values.truth(benchmark)
-    poses = truth.poses if isinstance(truth, ImageTruth) else None
     units = benchmarks.pose_units(benchmark) or LEVELS
-    return examples(pair[0].measure, rows, loaded, truth.qrels, (a, b), rankings, poses, units)
+    return examples(pair[0].measure, rows, loaded, truth.qrels, (a, b), rankings, _poses(truth), units)
+
+
+def _poses(truth: Truth) -> Mapping[str, Sequence[Any]]:
+    """Where pictures were taken; empty where nobody knows, and where there are none."""
+    return truth.poses if isinstance(truth, ImageTruth) else {}
 
 
 def write_runs(paper: str, values: Values) -> None:

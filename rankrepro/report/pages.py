@@ -225,7 +225,7 @@ def cpu(paper: Paper) -> float:
 
 
 def tokens(paper: Paper) -> float:
-    return sum(c["input_tokens"] + c["generated_tokens"] for c in paper.cells)
+    return sum((c["input_tokens"] or 0) + (c["generated_tokens"] or 0) for c in paper.cells)
 
 
 def totals(papers: Iterable[Paper]) -> dict[str, float]:
@@ -234,7 +234,7 @@ def totals(papers: Iterable[Paper]) -> dict[str, float]:
 
     cells = {c["digest"]: c for p in papers for c in p.cells}.values()
     names = ("cpu_s", "input_tokens", "generated_tokens", "forward_passes")
-    sums: dict[str, float] = {n: sum(c[n] for c in cells) for n in names}
+    sums: dict[str, float] = {n: sum(c[n] or 0 for c in cells) for n in names}
     return sums | {"wall_s": union((c["started"], c["ended"]) for c in cells), "cells": len(cells)}
 
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from cells import make_cell
 from scipy.stats import kendalltau
 
-from methods import controls, first
-from methods.first import Windows, agreement, kendall, objective, ranks_of
+from methods import first
+from methods.controls import first_stages, listwise
+from methods.first import Lesson, Windows, agreement, kendall, objective, ranks_of
 from methods.parts import llm
 from methods.parts.feedback import refine
 from methods.parts.listwise import Listwise, Window
 from methods.parts.llm_tops import Top, installed, truncated
 from methods.parts.rankloss import LOSSES, listnet, ranknet, weighted_ranknet
+from methods.parts.training import Recipe
+from methods.parts.weights import arrays, load
 from methods.parts.windows import LETTERS
 from rankrepro.benchmarks.base import Benchmark, Document, Query
 from rankrepro.cell import Cell
-from rankrepro.errors import UnknownName
-
-MakeCell = Callable[..., Cell]
 
 # --- the losses ------------------------------------------------------------------------------------------------------
 
@@ -115,20 +114,30 @@ def small() -> Benchmark:
     return Benchmark("test/cities", queries, documents, judgments={f"q{w}": {w: 1} for w in split})
 
 
-def cell(benchmark: Benchmark, models: dict[str, Any], inputs: Any = None, **params: Any) -> Cell:
-    given = {"top": 2, "window": 4, "step": 2, "passage_tokens": 10, "query_tokens": 16, "windows": 6,
-             "held_windows": 2, "batch": 2, "tokens": 1500, "every": 3, "rates": [1e-4, 1e-3], "search_share": 0.5,
-             "objective": "joint", "loss": "weighted_ranknet", "weight": 10.0, "teacher": "own",
-             "precision": "float32"} | params  # fmt: skip
-    return Cell("test", benchmark, {}, {}, SimpleNamespace(**given), models=models, inputs=inputs or {})
+SHAPE: dict[str, Any] = {"window": 4, "windows": 6, "held_windows": 2, "passage_tokens": 10, "query_tokens": 16}
+
+
+def windows_cell(benchmark: Benchmark, encoder: Any, train: Any, held: Any) -> Cell:
+    negatives = {"negatives": np.array(train), "held": np.array(held)}
+    return make_cell(benchmark=benchmark, models={"encoder": encoder}, inputs={"negatives": negatives})
+
+
+def train_cell(benchmark: Benchmark, lm: Any, prepared: Any, **inputs: Any) -> Cell:
+    return make_cell(benchmark=benchmark, models={"llm": lm}, inputs={**prepared, **inputs})
 
 
 @pytest.fixture(scope="module")
 def prepared(small: Benchmark, lm: Any, encoder: Any) -> dict[str, Any]:
-    train = np.array([[(i + k) % 6 for k in (1, 2, 3)] for i in range(6)])
-    held = np.array([[0, 1, 2], [3, 4, 5]])
-    windows = first.windows(cell(small, {"encoder": encoder}, {"negatives": {"negatives": train, "held": held}}))
-    return {"windows": windows, "lower": first.lower(cell(small, {"llm": lm}, {"windows": windows}))}
+    train = [[(i + k) % 6 for k in (1, 2, 3)] for i in range(6)]
+    windows = first.windows(windows_cell(small, encoder, train, [[0, 1, 2], [3, 4, 5]]), **SHAPE)
+    c = make_cell(benchmark=small, models={"llm": lm}, inputs={"windows": windows})
+    return {"windows": windows, "lower": first.lower(c, top=2, passage_tokens=10, batch=2)}
+
+
+def read_by(
+    lm: Any, small: Benchmark, prepared: Any, teacher: str = "own", precision: Any = "float32", top: Any = None
+) -> Windows:
+    return Windows(train_cell(small, lm, prepared), top or Top(lm, 2), teacher, precision)
 
 
 def test_windows_hold_the_judged_article_which_the_teacher_puts_first(small: Benchmark, prepared: Any) -> None:
@@ -150,14 +159,14 @@ def test_the_judged_article_stands_anywhere(small: Benchmark, encoder: Any) -> N
         | {"v": Query("v", "a city", "validation")}, small.corpus,
         judgments={f"q{i}": {"Oslo": 1} for i in range(240)} | {"v": {"Oslo": 1}},
     )  # fmt: skip
-    hard = {"negatives": np.tile([1, 2, 3], (240, 1)), "held": np.array([[1, 2, 3]])}
-    w = first.windows(cell(many, {"encoder": encoder}, {"negatives": hard}, windows=240))
+    c = windows_cell(many, encoder, np.tile([1, 2, 3], (240, 1)), [[1, 2, 3]])
+    w = first.windows(c, **{**SHAPE, "windows": 240})
     assert np.abs(w["relevant"][:240].sum(0) - 60).max() < 24
 
 
 def whole(lm: Any, small: Benchmark, data: Any, i: int) -> list[int]:
     """The tokens of instance i, prompt and answer, end token included."""
-    prompts = Listwise(lm, cell(small, {}).meter, 10)
+    prompts = Listwise(lm, make_cell().meter, 10)
     w = data["windows"]
     query = list(small.of_split("train", "validation").values())[w["queries"][i]]
     documents = tuple(list(small.corpus.values())[d] for d in w["documents"][i])
@@ -170,7 +179,7 @@ def whole(lm: Any, small: Benchmark, data: Any, i: int) -> list[int]:
 def test_states_and_top_are_the_whole_model(lm: Any, small: Benchmark, prepared: Any, i: int) -> None:
     tokens = whole(lm, small, prepared, i)
     z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0]
-    data = Windows(cell(small, {"llm": lm}, prepared), Top(lm, 2), "own")
+    data = read_by(lm, small, prepared)
     rows = np.array([i, 3])  # a second row of another length: padding leaves no trace
     hidden, s = data.read(rows)
     answer = data.tokens[i]
@@ -184,8 +193,8 @@ def test_states_and_top_are_the_whole_model(lm: Any, small: Benchmark, prepared:
 
 @torch.inference_mode()
 def test_the_placebos_answers_follow_the_same_prompts(lm: Any, small: Benchmark, prepared: Any) -> None:
-    data = Windows(cell(small, {"llm": lm}, prepared), Top(lm, 2), "permuted")
-    own = Windows(cell(small, {"llm": lm}, prepared), Top(lm, 2), "own")
+    data = read_by(lm, small, prepared, "permuted")
+    own = read_by(lm, small, prepared)
     i = next(i for i in range(8) if (data.tokens[i] != own.tokens[i]).any())
     tokens = [*whole(lm, small, prepared, i)[: -len(own.tokens[i])], *data.tokens[i]]
     z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0]
@@ -196,8 +205,8 @@ def test_the_placebos_answers_follow_the_same_prompts(lm: Any, small: Benchmark,
 
 @torch.inference_mode()
 def test_training_reads_the_scores_that_decoding_reads(lm: Any, small: Benchmark, prepared: Any) -> None:
-    data = Windows(cell(small, {"llm": lm}, prepared), Top(lm, 2), "own")
-    prompts = Listwise(lm, cell(small, {}).meter, 10)
+    data = read_by(lm, small, prepared)
+    prompts = Listwise(lm, make_cell().meter, 10)
     w, queries = prepared["windows"], list(small.of_split("train", "validation").values())
     for i in (0, 5):
         documents = tuple(list(small.corpus.values())[d] for d in w["documents"][i])
@@ -210,10 +219,7 @@ def test_training_reads_the_scores_that_decoding_reads(lm: Any, small: Benchmark
 def test_half_precision_reads_nearly_the_same_and_leaves_weights_alone(
     lm: Any, small: Benchmark, prepared: Any
 ) -> None:
-    whole, half = (
-        Windows(cell(small, {"llm": lm}, prepared, precision=precision), Top(lm, 2), "own")
-        for precision in ("float32", "bfloat16")
-    )
+    whole, half = (read_by(lm, small, prepared, precision=precision) for precision in ("float32", "bfloat16"))
     hidden, s = half.read(np.arange(6))
     exact = whole.read(np.arange(6))[1]
     assert hidden.dtype == s.dtype == torch.float32
@@ -224,7 +230,7 @@ def test_half_precision_reads_nearly_the_same_and_leaves_weights_alone(
 
 def test_every_letter_is_one_token_of_an_answer(lm: Any) -> None:
     """Resolved in the text of an answer, not alone."""
-    prompts = Listwise(lm, cell(Benchmark("x", {}, {}), {}).meter, 10)
+    prompts = Listwise(lm, make_cell().meter, 10)
     ranks = np.arange(20, 0, -1)
     text = " > ".join(f"[{letter}]" for letter in reversed(LETTERS[:20]))
     assert first.answer(prompts, ranks) == llm.ids(lm, text + "<|im_end|>")
@@ -237,7 +243,7 @@ def test_every_letter_is_one_token_of_an_answer(lm: Any) -> None:
 def test_installed_layers_leave_with_their_block(lm: Any) -> None:
     before = {n: p.clone() for n, p in lm.model.named_parameters()}
     layers = lm.model.config.num_hidden_layers
-    weights = {n: a + 0.5 for n, a in Top(lm, 1).arrays().items()}
+    weights = {n: a + 0.5 for n, a in arrays(Top(lm, 1)).items()}
     tokens = torch.tensor([llm.ids(lm, "The Danube flows")])
     with torch.inference_mode():
         plain = lm.model(tokens).logits
@@ -250,13 +256,23 @@ def test_installed_layers_leave_with_their_block(lm: Any) -> None:
     assert all(torch.equal(p, before[n]) for n, p in lm.model.named_parameters())
 
 
+RECIPE = Recipe(tokens=1500, every=3)
+LESSONS = {
+    name: Lesson(
+        top=2, objective=kind, loss="weighted_ranknet", weight=10.0, teacher=teacher, batch=2, precision="float32"
+    )
+    for name, kind, teacher in (
+        ("lm", "lm", "own"), ("joint", "joint", "own"), ("rank", "rank", "own"), ("placebo", "joint", "permuted"),
+    )
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def trained(lm: Any, small: Benchmark, prepared: Any) -> dict[str, tuple[Cell, dict[str, np.ndarray]]]:
     found = {}
-    for kind, teacher in (("lm", "own"), ("joint", "own"), ("rank", "own"), ("joint", "permuted")):
-        inputs = {**prepared, "search": {"best": np.array([3e-4])}}
-        c = cell(small, {"llm": lm}, inputs, objective=kind, teacher=teacher)
-        found[kind if teacher == "own" else "placebo"] = (c, first.train(c))
+    for name, lesson in LESSONS.items():
+        c = train_cell(small, lm, prepared, search={"best": np.array([3e-4])})
+        found[name] = (c, first.train(c, lesson=lesson, recipe=RECIPE))
     return found
 
 
@@ -264,55 +280,71 @@ def trained(lm: Any, small: Benchmark, prepared: Any) -> dict[str, tuple[Cell, d
 def test_objectives_share_batches_and_budget_and_learn(lm: Any, small: Benchmark, prepared: Any, trained: Any) -> None:
     metered = [{k: v for k, v in c.meter.units["training"].items() if k != "seconds"} for c, _ in trained.values()]
     assert all(m == metered[0] and m["input_tokens"] >= 1500 for m in metered)
-    base = Top(lm, 2).arrays()
-    for c, weights in trained.values():
-        p, rows = c.params, np.arange(6)
-        values = []
-        for arrays in (base, weights):
-            data = Windows(c, Top(lm, 2).load(arrays), p.teacher)
+    base, rows = arrays(Top(lm, 2)), np.arange(6)
+    for name, (_, weights) in trained.items():
+        lesson, values = LESSONS[name], []
+        for layers in (base, weights):
+            data = read_by(lm, small, prepared, lesson.teacher, top=load(Top(lm, 2), layers))
             hidden, s = data.read(rows)
             tokens, ranks = (torch.from_numpy(a[rows]).long() for a in (data.tokens, data.ranks))
-            values.append(objective(p.objective, data.top.logits(hidden), tokens, s, ranks, p.loss, p.weight).item())
+            loss = objective(lesson.objective, data.top.logits(hidden), tokens, s, ranks, lesson.loss, lesson.weight)
+            values.append(loss.item())
         assert values[1] < values[0]  # over all six windows, not of one batch
         assert all((weights[n] != base[n]).any() for n in base)
 
 
-def test_an_objective_misspelt_is_answered(lm: Any, small: Benchmark, prepared: Any) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'joint'"):
-        first.search(cell(small, {"llm": lm}, prepared, objective="joints"))
+def test_what_is_kept_is_what_validation_saw_last(lm: Any, small: Benchmark, prepared: Any, trained: Any) -> None:
+    c, weights = trained["joint"]
+    values = read_by(lm, small, prepared, top=load(Top(lm, 2), weights)).validation()
+    assert {name: [value] for name, value in values.items()} == {name: weights[name].tolist() for name in values}
+    assert c.history.record()["agreement"][-1][1] == values["agreement"] and weights["rate"] == [3e-4]
+    untrained = first.start(train_cell(small, lm, prepared), top=2, precision="float32")
+    assert untrained["agreement"] == [c.history.record()["agreement"][0][1]] and untrained["rate"] == [0.0]
 
 
-def test_search_tries_every_rate(lm: Any, small: Benchmark, prepared: Any) -> None:
-    found = first.search(cell(small, {"llm": lm}, prepared, objective="rank"))
-    assert found["values"].shape == (2,) and found["best"][0] in (1e-4, 1e-3)
+def test_the_search_takes_the_rate_that_agreed_best_on_the_same_budget(
+    lm: Any, small: Benchmark, prepared: Any
+) -> None:
+    c, rates = train_cell(small, lm, prepared), [1e-9, 3e-3]
+    found = first.search(c, rates=rates, search_share=0.5, lesson=LESSONS["rank"], recipe=RECIPE)
+    curves = [c.history.record()[f"rate_{rate}_agreement"] for rate in rates]
+    best = [max(value for step, value in curve if step > 0) for curve in curves]
+    assert found["values"].tolist() == best and best[0] != best[1]
+    assert found["best"][0] == rates[best.index(max(best))]
+    read = [c.meter.units[f"rate_{rate}"]["input_tokens"] for rate in rates]
+    assert read[0] == read[1] and 750 <= read[0] < 1200
+
+
+def test_a_card_may_name_every_loss() -> None:
+    assert set(get_args(get_type_hints(Lesson)["loss"])) == set(LOSSES)
 
 
 # --- re-ranking ------------------------------------------------------------------------------------------------------
 
-LISTWISE = {"top": 1, "passage_tokens": 12, "window": 4, "step": 2, "batch": 2}
+LISTWISE: dict[str, Any] = {"passage_tokens": 12, "window": 4, "step": 2, "batch": 2}
 
 
-def test_untrained_layers_are_the_zero_shot_row(make_cell: MakeCell, lm: Any) -> None:
-    inputs = {"weights": Top(lm, 1).arrays() | {"agreement": np.array([0.5])}}
-    c = make_cell(models={"llm": lm}, decoding="single", inputs=inputs, **LISTWISE)
-    inputs["minilm"] = {q: {d: -float(i) for i, d in enumerate(docs)} for q, docs in c.candidates.items()}
-    out = {name: o.checked(c).values for name, o in first.rerank(c).items()}
-    zero = make_cell(models={"llm": lm}, **LISTWISE)
-    assert out["ranking"] == controls.first_token(zero).checked(zero).values
+def test_untrained_layers_are_the_zero_shot_row(lm: Any) -> None:
+    c = make_cell(models={"llm": lm})
+    minilm = {q: {d: -float(i) for i, d in enumerate(docs)} for q, docs in c.candidates.items()}
+    c.inputs = {"weights": arrays(Top(lm, 1)) | {"agreement": np.array([0.5])}, "minilm": minilm}
+    out = {name: o.checked(c).values for name, o in first.rerank(c, top=1, decoding="single", **LISTWISE).items()}
+    zero = make_cell(models={"llm": lm})
+    assert out["ranking"] == listwise.first_token(zero, **LISTWISE).checked(zero).values
     for q, order in out["ranking"].items():
         places = [int(d[1:]) for d in order]
         assert out["tau"][q] == pytest.approx(kendalltau(range(len(places)), places).statistic)
     assert set(out["malformed"].values()) == {0.0} and out["agreement"] == {"agreement": 0.5}
 
 
-def test_written_permutations_cost_tokens_and_one_token_does_not(make_cell: MakeCell, lm: Any) -> None:
-    inputs = {"weights": Top(lm, 1).arrays() | {"agreement": np.array([0.5])}}
-    generated = {}
-    read, orders = {}, {}
+def test_written_permutations_cost_tokens_and_one_token_does_not(lm: Any) -> None:
+    generated, read, orders = {}, {}, {}
+    weights = arrays(Top(lm, 1)) | {"agreement": np.array([0.5])}
     for decoding in ("single", "natural", "length", "prompt"):
-        c = make_cell({"q1": "board games"}, models={"llm": lm}, decoding=decoding, inputs=inputs, **LISTWISE)
-        inputs["minilm"] = {"q1": dict.fromkeys(c.candidates["q1"], 0.0)}
-        orders[decoding] = list(first.rerank(c)["ranking"].checked(c).values["q1"])
+        c = make_cell(queries={"q1": "board games"}, models={"llm": lm})
+        c.inputs = {"weights": weights, "minilm": {"q1": dict.fromkeys(c.candidates["q1"], 0.0)}}
+        out = first.rerank(c, top=1, decoding=decoding, **LISTWISE)
+        orders[decoding] = list(out["ranking"].checked(c).values["q1"])
         generated[decoding] = c.meter.units["q1"]["generated_tokens"]
         read[decoding] = c.meter.units["q1"]["input_tokens"]
     assert generated["single"] == generated["prompt"] == 0 and generated["natural"] > 0
@@ -337,25 +369,26 @@ def test_feedback_moves_the_query_towards_the_teachers_order_and_nothing_else() 
     np.testing.assert_allclose(refine(query, passages, 0, 0.005), query, rtol=1e-6)
 
 
-def test_the_first_step_of_feedback_is_adams(make_cell: MakeCell) -> None:
+def test_the_first_step_of_feedback_is_adams() -> None:
     """Adam moves every coordinate by the rate at first, towards the sign of p1 - p2."""
     passages = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.2]])
     moved = refine(np.array([0.2, 0.9, 0.1]), passages, 1, 0.01)
     np.testing.assert_allclose(moved, [0.21, 0.89, 0.11], atol=1e-5)
 
 
-def test_no_feedback_is_dense_retrieval(make_cell: MakeCell, encoder: Any) -> None:
-    from methods import baselines
-
-    base = {"k": 5, "max_tokens": 32, "batch": 2}
-    c = make_cell(models={"encoder": encoder}, teacher="none", steps=20, rate=0.001, **base)
-    inputs = {"embeddings": baselines.encode_corpus(c)}
-    c.inputs = inputs
-    found = first.feedback(c).checked(c).values
-    assert found == baselines.dense(make_cell(models={"encoder": encoder}, inputs=inputs, **base)).checked(c).values
-    teacher = {q: {"d3": 2.0, "d4": 1.0} for q in c.queries}
-    for kind in ("given", "random"):
-        c = make_cell(models={"encoder": encoder}, inputs={**inputs, "teacher": teacher}, teacher=kind, steps=20,
-                      rate=0.001, **base)  # fmt: skip
-        other = first.feedback(c).checked(c).values
-        assert all(list(other[q].values()) != list(found[q].values()) for q in found)
+def test_no_feedback_is_dense_retrieval_and_feedback_follows_its_teacher(encoder: Any) -> None:
+    base: dict[str, Any] = {"k": 5, "max_tokens": 32, "batch": 2}
+    c = make_cell(models={"encoder": encoder})
+    c.inputs = first_stages.encode_corpus(c, max_tokens=32, batch=2)
+    c.inputs = {"embeddings": c.inputs}
+    plain = first.feedback(c, teacher="none", steps=20, rate=0.001, **base).checked(c).values
+    assert plain == first_stages.dense(c, **base).checked(c).values
+    worst = {q: list(scores)[::-1] for q, scores in plain.items()}
+    c.inputs |= {"teacher": {q: {d: -float(i) for i, d in enumerate(order)} for q, order in worst.items()}}
+    moved = {
+        kind: first.feedback(c, teacher=kind, steps=60, rate=0.01, **base).checked(c).values
+        for kind in ("given", "random")
+    }
+    for q, order in worst.items():
+        assert next(iter(moved["given"][q])) != order[-1]  # the retriever's best was the teacher's last
+        assert moved["random"][q] != moved["given"][q] and list(moved["random"][q].values()) != list(plain[q].values())

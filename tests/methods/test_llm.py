@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,3 +130,97 @@ def test_passage_is_cut_to_its_limit(lm: Any) -> None:
 
 def test_single_tokens_leaves_out_what_is_split(lm: Any) -> None:
     assert [lm.tokenizer.decode([t]) for t in llm.single_tokens(lm, ["Yes", "YES", "Yes"])] == ["Yes"]
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    """A model of Llama's build with random weights, two layers and a vocabulary of 12."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=12, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)  # far from uniform
+    return SimpleNamespace(model=model, device="cpu")
+
+
+PROMPTS = [[3, 1, 4, 1, 5], [2, 7], [9, 9, 8]]
+
+
+def drawn(lm: Any, rows: list[list[int]], limit: int, seed: int, **more: Any) -> list[llm.Completion]:
+    context = llm.Context(lm, len(rows))
+    return llm.sample(context, context.read_to_last(rows), limit, torch.Generator().manual_seed(seed), **more)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_of_samples_are_those_of_a_plain_pass_and_of_the_pass_with_gradient(
+    tiny: Any, temperature: float
+) -> None:
+    completions = drawn(tiny, PROMPTS, 6, 0, temperature=temperature, done=lambda row, tokens: len(tokens) == 4 + row)
+    assert [len(c.tokens) for c in completions] == [4, 5, 6]
+    again = llm.logprobs(tiny, PROMPTS, [c.tokens for c in completions], temperature)
+    for prompt, completion, with_gradient in zip(PROMPTS, completions, again, strict=True):
+        z = plain(tiny, [*prompt, *completion.tokens]) / temperature
+        expected = z.log_softmax(-1)[range(len(prompt) - 1, len(z) - 1), completion.tokens]
+        torch.testing.assert_close(completion.logprobs, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(with_gradient.detach(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_gradient_is_that_of_each_row_by_itself(tiny: Any) -> None:
+    completions, weights = [[5, 0], [11], [1, 2, 3]], [1.0, -2.0, 0.5]
+    weight = tiny.model.model.layers[0].self_attn.q_proj.weight
+    together = sum(w * x.sum() for w, x in zip(weights, llm.logprobs(tiny, PROMPTS, completions), strict=True))
+    (found,) = torch.autograd.grad(together, weight)
+    expected = torch.zeros_like(weight)
+    for prompt, completion, w in zip(PROMPTS, completions, weights, strict=True):
+        labels = torch.tensor([[-100] * len(prompt) + completion])
+        loss = tiny.model(torch.tensor([prompt + completion]), labels=labels).loss  # the mean over a completion
+        expected -= w * len(completion) * torch.autograd.grad(loss, weight)[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_samples_go_by_the_generator_and_not_by_who_ends_when(tiny: Any) -> None:
+    first, again, other = (drawn(tiny, PROMPTS, 8, seed) for seed in (0, 0, 1))
+    assert [c.tokens for c in first] == [c.tokens for c in again] != [c.tokens for c in other]
+    ended = drawn(tiny, PROMPTS, 8, 0, done=lambda row, tokens: row == 0)
+    assert ended[0].tokens == first[0].tokens[:1] and [c.tokens for c in ended[1:]] == [c.tokens for c in first[1:]]
+
+
+def test_tokens_come_as_often_as_the_model_says_and_the_cold_choose_the_likeliest(tiny: Any) -> None:
+    context = llm.Context(tiny)
+    last = context.read_to_last(PROMPTS[:1])
+    n = 20_000
+    many = llm.sample(context.select([0] * n), last.expand(n, -1), 1, torch.Generator().manual_seed(2), 2.0)
+    p = (llm.logits(tiny, last)[0] / 2.0).softmax(-1)
+    counts = torch.bincount(torch.tensor([c.tokens[0] for c in many]), minlength=12)
+    assert ((counts / n - p).abs() <= 4 * (p * (1 - p) / n).sqrt() + 1 / n).all() and (p > 0.05).sum() >= 3
+    cold = llm.sample(context.select([0] * 50), last.expand(50, -1), 1, torch.Generator().manual_seed(2), 1e-4)
+    assert {c.tokens[0] for c in cold} == {int(p.argmax())}
+
+
+def test_the_sampled_policy_gradient_of_one_token_is_the_exact_one(tiny: Any) -> None:
+    """REINFORCE with what `sample` draws and `logprobs` derives, against the sum over the vocabulary."""
+    prompt, n = PROMPTS[1], 4000
+    rewards = torch.linspace(-1, 1, 12)[torch.randperm(12, generator=torch.Generator().manual_seed(1))]
+    weight = tiny.model.lm_head.weight
+    every = torch.cat(llm.logprobs(tiny, [prompt] * 12, [[t] for t in range(12)], 3.0))
+    (exact,) = torch.autograd.grad((every.exp() * rewards).sum(), weight)
+    context = llm.Context(tiny)
+    last = context.read_to_last([prompt])
+    draws = llm.sample(context.select([0] * n), last.expand(n, -1), 1, torch.Generator().manual_seed(3), 3.0)
+    tokens = [c.tokens for c in draws]
+    gains = rewards[torch.tensor(tokens)[:, 0]]
+    halves = []
+    for half in (slice(0, n // 2), slice(n // 2, n)):
+        logprobs = torch.cat(llm.logprobs(tiny, [prompt] * (n // 2), tokens[half], 3.0))
+        halves.append(torch.autograd.grad((logprobs * gains[half]).mean(), weight)[0])
+    sampled = (halves[0] + halves[1]) / 2
+    assert (sampled - exact).norm() < 0.1 * exact.norm()
+    assert (halves[0] - halves[1]).norm() > 0  # it was sampled

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from cells import make_cell
 
 from methods import lost
-from methods.lost import Form, Llama, Mixed
+from methods.lost import Form, Llama, Mixed, Shape
+from methods.parts.training import Recipe
 from rankrepro.benchmarks.vital_lm import LmBenchmark
 from rankrepro.cards import load_cards
 from rankrepro.cell import Cell
-from rankrepro.errors import UnknownName
 
-SIZES = SimpleNamespace(d=32, ffn=88, layers=2, heads=4)
+SHAPE = Shape(d=32, ffn=88, layers=2, heads=4)
 LOST = Form("svd", True, "residual")
 
 
@@ -95,7 +96,7 @@ def test_random_channels_differ_by_draw_and_not_by_seed():
 # --- equal terms -----------------------------------------------------------------------------------------------------
 
 
-def forms(scale: str) -> dict[str, Form]:
+def forms() -> dict[str, Form]:
     card = load_cards()["lost"]
     known = Form.__dataclass_fields__
     arms = {a: s for a, s in card.arms.items() if s["fn"] == "lost.train"}
@@ -103,8 +104,9 @@ def forms(scale: str) -> dict[str, Form]:
 
 
 def test_every_factorised_arm_of_the_card_has_as_many_parameters_as_lost():
-    sizes = SimpleNamespace(**load_cards()["lost"].at("desk")["params"]["all"])
-    target = {a: sum(p.numel() for p in Llama(8, sizes, f, 0).targets()) for a, f in forms("desk").items()}
+    sizes = load_cards()["lost"].at("desk")["params"]["all"]
+    shape = Shape(**{name: sizes[name] for name in Shape.__dataclass_fields__})
+    target = {a: sum(p.numel() for p in Llama(8, shape, f, 0).targets()) for a, f in forms().items()}
     assert target.pop("full") == 4 * (4 * 128**2 + 3 * 128 * 344)
     assert target["lost"] <= 0.6 * 790_528
     for arm, n in target.items():
@@ -114,8 +116,7 @@ def test_every_factorised_arm_of_the_card_has_as_many_parameters_as_lost():
 def test_memory_is_what_is_counted_and_less_than_full_rank():
     found = {}
     for name, form in {"full": Form("dense"), "lost": LOST}.items():
-        c = cell(form)
-        out = lost.train(c)
+        out = train(cell(), form)
         found[name] = out["facts"].values
         assert found[name]["measured_bytes"] == found[name]["computed_bytes"]
     assert found["lost"]["measured_bytes"] < found["full"]["measured_bytes"]
@@ -123,7 +124,7 @@ def test_memory_is_what_is_counted_and_less_than_full_rank():
 
 
 def test_all_forms_decompose_the_same_draw():
-    full, other = Llama(50, SIZES, Form("dense"), 3), Llama(50, SIZES, LOST, 3)
+    full, other = Llama(50, SHAPE, Form("dense"), 3), Llama(50, SHAPE, LOST, 3)
     assert torch.equal(full.embedding, other.embedding)
     w = full.layers[1].down.weight
     a, b, _ = lost.decompose(w, other.layers[1].down.a.shape[1])
@@ -132,7 +133,7 @@ def test_all_forms_decompose_the_same_draw():
 
 def test_batches_are_windows_of_the_stream_each_once_an_epoch():
     stream = np.arange(8 * 4 * 5 + 1, dtype=np.int32)
-    read = [lost.batch(stream, i, 4, 8, 0) for i in range(5)]
+    read = [lost.batch_of(stream, i, 4, 8, 0) for i in range(5)]
     starts = sorted(int(row[0]) for inputs, _ in read for row in inputs)
     assert starts == list(range(0, 160, 8))
     assert all(torch.equal(inputs + 1, targets) for inputs, targets in read)
@@ -149,7 +150,7 @@ def test_at_full_rank_it_is_the_llama_of_transformers():
         num_key_value_heads=4, rms_norm_eps=1e-6, rope_theta=10_000.0, tie_word_embeddings=True,
         max_position_embeddings=64,
     )  # fmt: skip
-    theirs, ours = LlamaForCausalLM(config).eval(), Llama(97, SIZES, Form("dense"), 0)
+    theirs, ours = LlamaForCausalLM(config).eval(), Llama(97, SHAPE, Form("dense"), 0)
     names = {"self_attn.q_proj": "q", "self_attn.k_proj": "k", "self_attn.v_proj": "v", "self_attn.o_proj": "o",
              "mlp.gate_proj": "gate", "mlp.up_proj": "up", "mlp.down_proj": "down", "input_layernorm": "before",
              "post_attention_layernorm": "between"}  # fmt: skip
@@ -170,7 +171,7 @@ def test_at_full_rank_it_is_the_llama_of_transformers():
 
 
 def test_every_token_is_predicted_once_from_what_stands_before_it():
-    model = Llama(50, SIZES, Form("dense"), 0)
+    model = Llama(50, SHAPE, Form("dense"), 0)
     with torch.no_grad():
         model.embedding.mul_(20)
     articles = {"long": np.arange(1, 24), "short": np.array([7, 3]), "exact": np.arange(10, 18)}
@@ -196,39 +197,46 @@ def tiny() -> LmBenchmark:
     return LmBenchmark("tiny/lm", 12, 0, walk.astype(np.int32), held, held)
 
 
-def cell(form: Form, **more) -> Cell:
-    params = {
-        **vars(form), **vars(SIZES), "context": 16, "batch": 4, "tokens": 64 * 40, "every": 20, "validation": 2,
-        "rates": [1e-5, 1e-2], "search_share": 0.5, **more,
-    }  # fmt: skip
-    found = {"search": {"best": np.array([0.01])}}
-    return Cell("lost.x", tiny(), {"a": "a", "b": "b"}, {}, SimpleNamespace(**params), inputs=found)
+READING: dict[str, Any] = {"batch": 4, "context": 16, "validation": 2}
+RECIPE = Recipe(tokens=64 * 40, every=20)
+
+
+def cell() -> Cell:
+    return make_cell(benchmark=tiny(), inputs={"search": {"best": np.array([0.01])}})
+
+
+def train(c: Cell, form: Form) -> dict[str, Any]:
+    return lost.train(c, recipe=RECIPE, shape=SHAPE, form=form, **READING)
 
 
 @pytest.mark.parametrize("form", [Form("dense"), LOST, Form("lora", sparse="scattered")])
 def test_it_learns_and_the_search_prefers_the_rate_that_does(form):
-    out = lost.train(cell(form))["perplexity"].values
-    floor = lost.unigram(cell(form)).values
+    out = train(cell(), form)["perplexity"].values
+    floor = lost.unigram(cell()).values
     assert out["a"][1] == floor["a"][1] == 17
     assert out["a"][0] < 0.7 * floor["a"][0]
-    found = lost.search(cell(form))
-    assert found["best"] == [0.01] and found["losses"][1] < found["losses"][0] < math.log(12) + 0.5
+    given: dict[str, Any] = {"recipe": RECIPE, "shape": SHAPE, "form": form, **READING}
+    found = lost.search(cell(), rates=[1e-5, 1e-2], search_share=0.5, **given)
+    assert found["best"] == [0.01] and found["values"][1] < found["values"][0] < math.log(12) + 0.5
 
 
 def test_unigram_is_the_frequency():
-    floor = lost.unigram(cell(LOST)).values["b"]
+    floor = lost.unigram(cell()).values["b"]
     counts = np.bincount(tiny().train, minlength=12) + 1
     assert floor[0] == pytest.approx(-sum(math.log(counts[t] / counts.sum()) for t in tiny().test["b"]))
 
 
-def test_a_form_takes_the_first_of_what_a_card_leaves_out_and_names_what_it_does_not_know():
-    params = SimpleNamespace(start="xavier", d=4, rates=[1])
-    assert lost.form_of(SimpleNamespace(params=params)) == Form("xavier", False, "none")
-    with pytest.raises(UnknownName, match="did you mean 'residual'"):
-        Form("svd", sparse="residuals")
+def test_a_search_looks_at_the_end_alone() -> None:
+    """However often training validates, all rates are compared after the same tokens."""
+    c = cell()
+    given: dict[str, Any] = {"recipe": RECIPE, "shape": SHAPE, "form": LOST, **READING}
+    found = lost.search(c, rates=[1e-2], search_share=1.0, **given)
+    assert dict(map(tuple, c.history.record()["rate_0.01_loss"])).keys() == {0, 40}
+    assert c.history.record()["rate_0.01_loss"][-1][1] == found["values"][0]
 
 
 def test_speed_counts_its_tokens():
-    c = cell(LOST)
-    assert lost.speed(c).values == {"a": 64.0, "b": 64.0}
+    c = cell()
+    facts = lost.speed(c, shape=SHAPE, form=LOST, batch=4, context=16)
+    assert facts.values == {"a": 64.0, "b": 64.0}
     assert c.meter.record()["units"]["a"]["input_tokens"] == 64

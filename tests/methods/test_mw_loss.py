@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from cells import make_cell
 from sklearn.metrics import roc_auc_score
 
 from methods import mw_loss, pairs
-from methods.mw_loss import LOSSES, Batch, Data, batch_of, contrastive, mann_whitney, within_query
+from methods.mw_loss import LOSSES, Batch, Data, Lesson, batch_of, contrastive, mann_whitney, within_query
 from methods.parts.encoder import encode
 from methods.parts.tops import Top, states
+from methods.parts.training import Recipe
+from methods.parts.weights import arrays, load
 from rankrepro.benchmarks.base import Benchmark, Document, Query
 from rankrepro.cell import Cell
-from rankrepro.errors import BenchmarkError, UnknownName
+from rankrepro.errors import BenchmarkError
 
 TAU = 0.1
 
@@ -56,11 +59,18 @@ def test_an_offset_of_a_query_leaves_the_contrastive_loss_and_not_the_mw_loss():
     assert abs(mann_whitney(moved, positive, negative, TAU) - mann_whitney(s, positive, negative, TAU)) > 0.1
 
 
-def test_offsets_spoil_the_pooled_area_of_scores_that_rank_perfectly():
-    s = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1]])
-    y = [[1, 0, 0], [1, 0, 0]]
-    assert roc_auc_score(np.ravel(y), s.ravel()) == 1.0
-    assert roc_auc_score(np.ravel(y), (s + np.array([[0], [5]])).ravel()) < 1.0
+def test_only_the_mw_loss_pulls_the_levels_of_queries_together():
+    """The gradient of an offset of a query: 0 but for the MW loss, which pulls it to the others."""
+    s, positive, negative = batch()
+    high = torch.zeros(5, 1, dtype=torch.float64)
+    high[2] = 1.0
+    pulls = {}
+    for name, loss in LOSSES.items():
+        offset = high.clone().requires_grad_(True)
+        loss(s + offset, positive, negative, TAU).backward()
+        pulls[name] = offset.grad[:, 0]
+    assert pulls["contrastive"].abs().max() < 1e-12 and pulls["within"].abs().max() < 1e-12
+    assert pulls["mw"].argmax() == 2 and pulls["mw"][2] > 0.1  # descent lowers the query that stands too high
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -130,12 +140,12 @@ def test_states_and_top_are_the_encoder(encoder):
 
 def test_restart_draws_all_of_the_top_anew_and_load_brings_it_back(encoder):
     top = Top(encoder, 2)
-    before = top.arrays()
-    again = Top(encoder, 2).restart(3).arrays()
+    before = arrays(top)
+    again = arrays(Top(encoder, 2).restart(3))
     assert all(np.abs(again[n] - before[n]).max() > 0 for n in before if n.endswith("weight"))
-    assert all((again[n] == Top(encoder, 2).restart(3).arrays()[n]).all() for n in again)
-    assert all((top.restart(1).load(before).arrays()[n] == before[n]).all() for n in before)
-    assert (Top(encoder, 2).arrays()["layers.0.output.dense.weight"] == before["layers.0.output.dense.weight"]).all()
+    assert all((again[n] == arrays(Top(encoder, 2).restart(3))[n]).all() for n in again)
+    assert all((arrays(load(top.restart(1), before))[n] == before[n]).all() for n in before)
+    assert (arrays(Top(encoder, 2))["layers.0.output.dense.weight"] == before["layers.0.output.dense.weight"]).all()
 
 
 # --- stages ----------------------------------------------------------------------------------------------------------
@@ -152,22 +162,25 @@ def small() -> Benchmark:
     return Benchmark("t/pairs", queries, corpus, {q: {q[1:]: 1} for q in queries})
 
 
-def cell(benchmark: Benchmark, encoder, inputs=None, **params) -> Cell:
-    default = {
-        "k1": 0.9, "b": 0.4, "skip": 1, "count": 2, "held": 3, "top": 1, "query_tokens": 8, "passage_tokens": 16, 
-        "start": "restarted", "loss": "mw", "labels": "own", "tau": 0.05, "batch": 4, "tokens": 4000, "every": 3,
-        "rates": [1e-6, 1e-3], "search_share": 0.3, "keep": "best", "patience": 0, "k": 5,
-    }  # fmt: skip
-    texts = {q.id: q.text for q in benchmark.queries.values()}
-    return Cell(
-        "t.x", benchmark, texts, {}, SimpleNamespace(**{**default, **params}), 0, {"encoder": encoder}, inputs or {}
-    )
+NEGATIVES: dict[str, Any] = {"k1": 0.9, "b": 0.4, "skip": 1, "count": 2, "held": 3}
+LOWER: dict[str, Any] = {"top": 1, "query_tokens": 8, "passage_tokens": 16}
+RECIPE = Recipe(tokens=4000, every=3, keep="best")
+
+
+def lesson(**more: Any) -> Lesson:
+    return Lesson(**{"top": 1, "start": "restarted", "loss": "mw", "labels": "own", "tau": 0.05, "batch": 4, **more})
 
 
 @pytest.fixture(scope="module")
 def prepared(small, encoder):
-    negatives = pairs.negatives(cell(small, encoder))
-    return {"negatives": negatives, "lower": mw_loss.lower(cell(small, encoder, {"negatives": negatives}))}
+    negatives = pairs.negatives(make_cell(benchmark=small), **NEGATIVES)
+    c = make_cell(benchmark=small, models={"encoder": encoder}, inputs={"negatives": negatives})
+    return {"negatives": negatives, "lower": mw_loss.lower(c, **LOWER)}
+
+
+def train_cell(small, encoder, prepared, rate: float) -> Cell:
+    inputs = {**prepared, "search": {"best": np.array([rate])}}
+    return make_cell(benchmark=small, models={"encoder": encoder}, inputs=inputs)
 
 
 def test_negatives_are_neither_judged_nor_relevant_to_validation(small, prepared):
@@ -183,7 +196,7 @@ def test_negatives_are_neither_judged_nor_relevant_to_validation(small, prepared
     pool = {WORDS[i] for i in prepared["lower"]["rows"][prepared["lower"]["pool"]]}
     assert pool == set(WORDS[9:]) | {WORDS[i] for i in held.ravel()}
     with pytest.raises(BenchmarkError, match="too small for 9 negatives"):
-        pairs.negatives(cell(small, None, count=9))
+        pairs.negatives(make_cell(benchmark=small), **{**NEGATIVES, "count": 9})
 
 
 def test_validation_by_hand():
@@ -195,40 +208,65 @@ def test_validation_by_hand():
 
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_every_loss_gets_layers_drawn_anew_off_the_floor(small, encoder, prepared, loss):
-    c = cell(small, encoder, {**prepared, "search": {"best": np.array([1e-3])}}, loss=loss)
-    out = mw_loss.train(c)
+    c = train_cell(small, encoder, prepared, 1e-3)
+    out = mw_loss.train(c, lesson=lesson(loss=loss), recipe=RECIPE)
     curve = dict(map(tuple, c.history.record()["training_loss"]))
     assert list(curve.values())[-1] < 0.7 * next(iter(curve.values()))
-    assert out["steps_to_best"].shape == (1,) and set(out) == {*Top(encoder, 1).arrays(), "steps_to_best"}
+    assert out["steps_to_best"].shape == (1,) and set(out) == {*arrays(Top(encoder, 1)), "steps_to_best"}
+
+
+def test_the_best_layers_are_kept_and_the_step_that_gave_them(small, encoder, prepared):
+    c = train_cell(small, encoder, prepared, 1e-3)
+    out = mw_loss.train(c, lesson=lesson(), recipe=RECIPE)
+    curve = dict(map(tuple, c.history.record()["RR"]))
+    assert curve[int(out["steps_to_best"][0])] == max(value for step, value in curve.items() if step > 0)
+    task = mw_loss.Encoding(c, lesson())
+    load(task.module, out)
+    assert task.validate()["RR"] == curve[int(out["steps_to_best"][0])]
 
 
 def test_arms_share_batches_and_budget(small, encoder, prepared):
     spent = []
     for loss in LOSSES:
-        c = cell(small, encoder, {**prepared, "search": {"best": np.array([1e-4])}}, loss=loss)
-        mw_loss.train(c)
+        c = train_cell(small, encoder, prepared, 1e-4)
+        mw_loss.train(c, lesson=lesson(loss=loss), recipe=RECIPE)
         spent.append(c.meter.record()["units"]["training"])
     assert len({(s["input_tokens"], s["forward_passes"]) for s in spent}) == 1
 
 
-def test_search_tries_every_rate(small, encoder, prepared):
-    found = mw_loss.search(cell(small, encoder, prepared))
-    assert found["values"].shape == (2,) and found["best"][0] in (1e-6, 1e-3)
-    with pytest.raises(UnknownName, match="did you mean 'within'"):
-        mw_loss.search(cell(small, encoder, prepared, loss="withn"))
+def test_the_search_gives_every_rate_the_same_budget_and_takes_its_best_value(small, encoder, prepared):
+    c = make_cell(benchmark=small, models={"encoder": encoder}, inputs=prepared)
+    found = mw_loss.search(c, rates=[1e-9, 1e-4, 1e-2], search_share=0.5, lesson=lesson(), recipe=RECIPE)
+    curves = [c.history.record()[f"rate_{rate}_RR"] for rate in (1e-9, 1e-4, 1e-2)]
+    best = [max(value for step, value in curve if step > 0) for curve in curves]
+    assert found["values"].tolist() == best
+    assert found["best"][0] == found["rates"][best.index(max(best))]
+    read = [c.meter.units[f"rate_{rate}"]["input_tokens"] for rate in (1e-9, 1e-4, 1e-2)]
+    assert read[0] == read[1] == read[2] and 2000 <= read[0] < 2300
+
+
+def test_a_card_may_name_every_loss():
+    assert set(get_args(get_type_hints(Lesson)["loss"])) == set(LOSSES)
 
 
 def test_retrieval_of_the_untouched_encoder_is_dense_search(small, encoder):
-    c = cell(small, encoder, start="tuned")
-    weights = mw_loss.start(c)
-    c.inputs = {"lower_corpus": mw_loss.lower_corpus(c), "weights": weights}
-    c.inputs["embeddings"] = mw_loss.embed(c)
-    out = {name: o.checked(c).values for name, o in mw_loss.retrieve(c).items()}
+    """The order of `encode`'s cosines, scores taken from other queries' levels by hand."""
+    c = make_cell(benchmark=small, models={"encoder": encoder})
+    c.inputs = {"lower_corpus": mw_loss.lower_corpus(c, top=1, passage_tokens=16)}
+    c.inputs |= {"weights": mw_loss.start(c, top=1, start="tuned")}
+    c.inputs |= {"embeddings": mw_loss.embed(c, top=1)}
+    out = {name: o.checked(c).values for name, o in mw_loss.retrieve(c, top=1, query_tokens=8, k=5).items()}
     vectors = encode(encoder, [d.content for d in small.corpus.values()], 16, 8)
     for q, text in c.queries.items():
         s = vectors @ encode(encoder, [text], 8, 1)[0]
         assert list(out["plain"][q]) == [WORDS[i] for i in np.argsort(-s)[:5]]
+        assert list(out["plain"][q].values()) == pytest.approx(np.sort(s)[::-1][:5], abs=2e-3)
         assert list(out["standardised"][q]) == list(out["plain"][q])  # another level, the same ranking
-        values = np.array(list(out["standardised"][q].values()))
-        assert values.mean() == pytest.approx(0, abs=1e-4) and values.std() == pytest.approx(1, abs=1e-4)
     assert out["steps"] == {"steps_to_best": 0.0}
+
+
+def test_standardised_by_hand():
+    assert mw_loss.standardised({"a": 5.0, "b": 3.0, "c": 1.0}) == pytest.approx(
+        {"a": math.sqrt(1.5), "b": 0.0, "c": -math.sqrt(1.5)}
+    )
+    assert mw_loss.standardised({"a": 2.0, "b": 2.0}) == {"a": 0.0, "b": 0.0}

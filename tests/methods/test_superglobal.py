@@ -148,7 +148,8 @@ def cell(make_cell: MakeCell, rng: np.random.Generator) -> Cell:
     pixels = {name: np.zeros((2, 2, 3), np.uint8) for name in documents + queries}
     split = dict.fromkeys(queries, "test") | dict.fromkeys(queries[:2], "validation")
     benchmark = ImageBenchmark(
-        "test/pictures", {q: Query(q, q, split[q]) for q in queries}, {d: Document(d, "", d) for d in documents},
+        "test/pictures", {q: Query(q, "", split[q], image=q) for q in queries},
+        {d: Document(d, "", "", image=d) for d in documents},
         {q: {documents[3]: 1, documents[5]: 2, documents[7]: -1} for q in queries[:2]}, pixels,
     )  # fmt: skip
     vectors = unit(rng.normal(size=(len(pixels), 8)))
@@ -273,7 +274,7 @@ def test_relup_lifts_the_floor_of_early_clamps_alone(vision) -> None:
 def test_features_and_descriptors_of_a_few_pictures(vision, make_cell: MakeCell, rng: np.random.Generator) -> None:
     names = [f"q{i}" for i in range(5)]
     pixels = {n: rng.integers(0, 256, (192, 256, 3), dtype=np.uint8) for n in names}
-    queries = {n: Query(n, n, "train" if n != "q4" else "test") for n in names}
+    queries = {n: Query(n, "", "train" if n != "q4" else "test", image=n) for n in names}
     cell = make_cell(models={"vision": vision}, benchmark=ImageBenchmark("test/pictures", queries, {}, {}, pixels))
     f = superglobal.features(cell, scales=[0.7071, 1.0], floor=0.0, pools=[[0, 3], [5, 4.6]], batch=2)
     assert {k: v.shape for k, v in f.items()} == {"0_3": (2, 5, 1280), "5_4.6": (2, 5, 1280)}

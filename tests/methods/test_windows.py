@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.parts.windows import Order, parse, plain, repair, slide, well_formed
+from methods.parts.windows import Order, check_windows, parse, plain, repair, slide, well_formed
+from rankrepro.errors import ConfigError
 
 
 def by_number(windows: dict[str, Order]) -> dict[str, Order]:
@@ -54,6 +56,13 @@ def test_any_walk_keeps_the_documents_and_finds_the_best(numbers: list[int], sha
     assert sorted(done) == sorted(order)
     kept = min(shape[0] - shape[1], len(order))  # what overlaps from one window to the next
     assert done[:kept] == sorted(order, key=int)[:kept]
+
+
+def test_windows_that_cannot_be_walked_are_named() -> None:
+    check_windows("first.joint", 26, 26)
+    for window, step in ((4, 5), (4, 0), (27, 5)):  # a gap, no step, more passages than letters
+        with pytest.raises(ConfigError, match=f"first.joint: window {window}, step {step}: need"):
+            check_windows("first.joint", window, step)
 
 
 def test_parse_reads_identifiers_and_nothing_else() -> None:

@@ -23,9 +23,9 @@ def loaded():
 
 def test_converted_once_and_named_by_its_digest() -> None:
     folder = models.prepare(ARTIFACT)
-    assert json.loads((folder / "model.json").read_text()) == {"id": ARTIFACT.id, "digest": models.digest(ARTIFACT)}
+    assert json.loads((folder / "model.json").read_text()) == {"id": ARTIFACT.id, "digest": models.revision(ARTIFACT)}
     assert sorted(f.name for f in folder.iterdir()) == ["model.json", "model.safetensors"]
-    assert models.digest(ARTIFACT).endswith(f"+converter{models.CONVERTER}")
+    assert models.revision(ARTIFACT).endswith(f"+converter{models.CONVERTER}")
 
 
 @torch.inference_mode()

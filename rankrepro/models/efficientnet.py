@@ -1,6 +1,6 @@
 """EfficientNet-lite0 (Tan and Le 2019, without squeeze-and-excitation), as a feature map that can be tapped.
 
-Batch normalisation is folded into the convolutions. Imported by `models.load` alone, because it brings torch.
+Batch normalisation is folded into the convolutions. Imported by the kind `vision` alone, because it brings torch.
 """
 
 from __future__ import annotations

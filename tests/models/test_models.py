@@ -6,19 +6,19 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rankrepro import models, passes
+from rankrepro import artifacts, models, passes
 from rankrepro.artifacts import ModelEntry, fetch, load_catalogue
+from rankrepro.code import Definition
 from rankrepro.errors import ArtifactError, ConfigError, UnknownName
-from rankrepro.models import LoadedModel, ModelSpec
+from rankrepro.models import LoadedModel, ModelSpec, conversion
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CATALOGUE = load_catalogue()
 LLM, ENCODER = CATALOGUE["smollm2-135m-instruct"], CATALOGUE["all-minilm-l6-v2"]
 
@@ -33,7 +33,7 @@ def gguf() -> Path:
 def converted(gguf: Path) -> Iterator[Path]:
     """A fresh conversion of the real GGUF (540 MB, removed afterwards)."""
     with tempfile.TemporaryDirectory() as folder:
-        models.convert(gguf, Path(folder))
+        conversion.from_gguf(gguf, Path(folder))
         yield Path(folder)
 
 
@@ -124,10 +124,23 @@ def test_models_come_in_eval_mode_with_what_was_asked_for(llm: LoadedModel, enco
     assert torch.get_num_threads() == 2
 
 
-def test_a_second_load_is_quick(llm: LoadedModel) -> None:
-    start = time.perf_counter()
+def test_a_second_load_converts_nothing(llm: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "CONVERSIONS", {"gguf": None})
     models.load(models.spec(LLM), threads=2)
-    assert time.perf_counter() - start < 5  # 0.5 s on an idle machine; from GGUF 20 s and more
+
+
+def test_products_of_float32_are_exact_on_a_gpu(encoder: LoadedModel) -> None:
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    models.load(models.spec(ENCODER), threads=2)
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_every_kind_has_what_the_others_have() -> None:
+    for name in artifacts.MODEL_KINDS:
+        module = models.kind(name)
+        assert all(callable(getattr(module, part)) for part in ("imports", "load", "stand_in")), name
 
 
 def test_loading_is_quiet_and_needs_no_network(llm: LoadedModel) -> None:
@@ -162,6 +175,18 @@ def test_digest_names_weights_and_converter(monkeypatch: pytest.MonkeyPatch) -> 
     assert models.spec(LLM).digest == before and models.spec(LLM).folder.parent.name == "models"
     monkeypatch.setattr(models, "CONVERTER", models.CONVERTER + 1)
     assert models.digest(LLM) != before
+
+
+def test_digest_covers_the_code_that_a_kind_is_loaded_and_run_with() -> None:
+    def reached(kind: str) -> set[str]:
+        found = models.CODE.reach(Definition(f"rankrepro.models.kinds.{kind}", "load"))
+        return {f"{d.module.removeprefix('rankrepro.')}.{d.name}" for d in found}
+
+    text = {"models.pretrained.read", "passes.multiply_in_bfloat16"}
+    assert text <= reached("causal_lm") and text | {"passes.in_halves"} <= reached("encoder")
+    assert {"models.efficientnet.Block", "passes.in_halves"} <= reached("vision")
+    assert not any(name.startswith("models.miniatures") for kind in ("causal_lm", "encoder") for name in reached(kind))
+    assert models.digest(LLM).rpartition("+")[2] != models.digest(ENCODER).rpartition("+")[2]
 
 
 def test_errors_name_the_remedy(tmp_path: Path, encoder: LoadedModel) -> None:
