@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,20 +123,15 @@ def test_models_come_in_eval_mode_with_what_was_asked_for(llm: LoadedModel, enco
     assert torch.get_num_threads() == 2
 
 
-def test_a_second_load_is_quick(llm: LoadedModel) -> None:
-    start = time.perf_counter()
-    models.load(models.spec(LLM), threads=2)
-    assert time.perf_counter() - start < 5  # 0.5 s on an idle machine; from GGUF 20 s and more
-
-
-def test_loading_is_quiet_and_needs_no_network(llm: LoadedModel) -> None:
-    """In a fresh process where every connection is an error."""
+def test_a_second_load_is_quiet_needs_no_network_and_leaves_the_gguf_alone(llm: LoadedModel) -> None:
+    """In a fresh process where every connection is an error. Reading GGUF takes forty times as long as safetensors."""
     program = """
 import socket, sys
 def refuse(*args, **kwargs):
     print("network used:", args)
     raise OSError("no network in this test")
 socket.socket.connect = socket.getaddrinfo = refuse
+sys.addaudithook(lambda event, args: print(args[0]) if event == "open" and str(args[0]).endswith(".gguf") else None)
 from rankrepro import artifacts, models
 for name in ("smollm2-135m-instruct", "all-minilm-l6-v2"):
     models.load(models.spec(artifacts.load_catalogue()[name]), threads=2)
@@ -145,7 +139,7 @@ assert "torch" in sys.modules
 """
     environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
     environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -63,14 +63,12 @@ def test_a_paper_is_two_files(toy: Project) -> None:
     for job in told["jobs"]:
         assert {"start-up", "computing", "writing"} <= {s["phase"] for s in job["spans"]}
 
-    # once more: nothing to do, and quickly
+    # once more: nothing to do, and no rule is run
     before = {p: p.stat().st_mtime_ns for p in toy.results.rglob("*") if p.is_file() and "jobs" not in p.parts}
-    start = time.perf_counter()
-    toy.run()
-    seconds = time.perf_counter() - start
+    again = toy.run()
     after = {p: p.stat().st_mtime_ns for p in toy.results.rglob("*") if p.is_file() and "jobs" not in p.parts}
     assert before == after
-    assert seconds < 6  # 3 s on a quiet machine; tests may share it
+    assert "Finished jobid" in done.stderr and "Finished jobid" not in again.stderr
 
     # garbage truth: cells cannot tell
     first = toy.store()
@@ -91,12 +89,10 @@ def test_a_killed_run_continues_with_the_same_command_and_the_same_result(tmp_pa
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     shard = None
-    for _ in range(600):
+    while not shard or len(shard.read_bytes().splitlines()) < 3:
+        assert run.poll() is None, "the run ended before it could be killed"
         time.sleep(0.1)
         shard = next(iter(toy.results.glob("shards/*/units.jsonl")), None)
-        if shard and len(shard.read_bytes().splitlines()) >= 3:
-            break
-    assert shard, "the run never got as far as a shard"
 
     # a second run in the same folder is refused while the first lives
     refused = toy.run("papers=toy", check=False)
