@@ -36,7 +36,7 @@ def project(tmp_path: Path) -> Project:
         tool = tools / name
         tool.write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
         tool.chmod(0o755)
-    (tmp_path / ".venv" / ".installed").touch()
+    (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path}\n")
     return project
 
 
