@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from rankrepro.cards import load_cards
 from rankrepro.cli import text
-from tests_support import ROOT, TOY_CARD, Project, add_toy, card_file, make_project, new_card
+from tests_support import ROOT, TOY_CARD, Project, card_file, make_project, new_card
 
 COMMANDS = (
     "papers", "show", "explain", "plan", "new", "evaluate", "verify", "clean", "seconds", "report",
@@ -21,10 +22,12 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def ran(
+    first_run: tuple[Project, subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
     """The toy paper judged at quick and at desk, beside a paper without a method."""
-    project = add_toy(make_project(tmp_path_factory.mktemp("ran"), ["fullrank"]))
-    project.run("papers=toy", "scale=quick")
+    project = Project(shutil.copytree(first_run[0].folder, tmp_path_factory.mktemp("ran"), dirs_exist_ok=True))
+    shutil.copy(card_file(ROOT, "fullrank"), new_card(project.folder, "fullrank"))
     project.run("papers=toy", "scale=desk")
     return project
 

@@ -532,8 +532,8 @@ def test_browse_says_where_the_runs_are(
 # --- the workflow ---
 
 
-def test_the_workflow_tracks(toy: Project) -> None:
-    toy.run()
+def test_the_workflow_tracks(finished: Project) -> None:
+    toy = finished
     root = toy.folder / "results"
     tracked = json.loads((toy.results / "tracked.json").read_text())
     assert tracked["uri"] == "results/mlflow.db"
