@@ -95,7 +95,7 @@ def test_the_verdicts_it_tells_are_the_published_ones() -> None:
         r"^\| \[(\w+)\]\(reports/desk/\w+/tables\.md\).*\| (.*) \|$", (ROOT / "README.md").read_text(), re.M
     )
     published = {f.parent.name for f in (ROOT / "reports" / "desk").glob("*/results.json")}
-    assert {key for key, _ in lines} == published
+    assert lines and {key for key, _ in lines} <= published  # more may be published than README tells of
     for key, told in lines:
         page = json.loads((ROOT / "reports" / "desk" / key / "results.json").read_text())["papers"][key]
         found = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]
