@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# Two workers with two threads each would wait for each other: a small training costs five times the CPU time. Jobs and
+# loaded models set the number of threads that they were asked for.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from tests_support import Project, add_toy, make_project

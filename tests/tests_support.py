@@ -19,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("rankrepro", "methods", "workflow", "config", "profiles", "Snakefile", "environment.yml", "pyproject.toml")
+OTHERS = shutil.ignore_patterns("__pycache__", "mine.py")  # a method of the reader's own is no part of the project
 
 TOY_CARD = """
 key: toy
@@ -157,7 +158,7 @@ def make_project(folder: Path, papers: list[str]) -> Project:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / part, ignore=OTHERS)
         else:
             shutil.copy(source, folder / part)
     for key in papers:
