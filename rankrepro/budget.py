@@ -38,12 +38,12 @@ class Budget:
 
 
 def budgets(cards: Mapping[str, Card]) -> list[Budget]:
-    """Every paper with a method, as scale paper plans it."""
+    """Every paper with a method and benchmarks at scale paper, as that plans it."""
     paper, desk = make_plan(cards, "paper"), make_plan(cards, "desk")
     known: dict[str, Node] = {}
     for node in desk.nodes.values():
         known.setdefault(node.name, node)
-    return [_budget(key, paper, known) for key in paper.papers]
+    return [_budget(key, paper, known) for key in paper.papers if cards[key].benchmarks_at("paper")]
 
 
 def _budget(key: str, plan: Plan, desk: Mapping[str, Node]) -> Budget:

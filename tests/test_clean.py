@@ -7,28 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests_support import Project, add_toy, make_project
-
-
-@pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = add_toy(make_project(tmp_path_factory.mktemp("once"), []))
-    project.run("papers=toy")
-    return project
+from tests_support import Project
 
 
 @pytest.fixture
-def ran(once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """A copy of a project that ran at scale quick, with a cache of its own."""
-    shutil.copytree(once.folder, tmp_path / "project")
+def ran(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that ran at scale quick, with a cache of its own."""
     monkeypatch.setenv("RANKREPRO_CACHE", str(tmp_path / "cache"))
-    yield Project(tmp_path / "project")
+    return finished
 
 
 def clean(project: Project, *options: str) -> list[dict[str, Any]]:

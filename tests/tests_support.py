@@ -10,11 +10,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("rankrepro", "methods", "workflow", "config", "profiles", "Snakefile", "environment.yml", "pyproject.toml")
+OTHERS = shutil.ignore_patterns("__pycache__", "mine.py")  # a method of the reader's own is no part of the project
 
 TOY_CARD = """
 key: toy
@@ -153,7 +158,7 @@ def make_project(folder: Path, papers: list[str]) -> Project:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / part, ignore=OTHERS)
         else:
             shutil.copy(source, folder / part)
     for key in papers:
@@ -181,6 +186,30 @@ def add_toy(project: Project) -> Project:
     (project.folder / "methods" / "toy.py").write_text(TOY_METHOD)
     (project.folder / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
     return project
+
+
+_watches: list[tuple[str, list[tuple[Any, ...]]]] = []
+
+
+@cache
+def _watch() -> None:
+    """Install the hook, once: Python has no way to take one away."""
+    sys.addaudithook(lambda event, args: [seen.append(args) for name, seen in _watches if name == event] and None)
+
+
+@contextmanager
+def watched(event: str) -> Iterator[list[tuple[Any, ...]]]:
+    """The arguments of each audit event of this name ("open", "socket.connect") while the block runs.
+
+    Counts hold speed where seconds cannot: they are the same on a busy machine.
+    """
+    _watch()
+    watch = (event, [])
+    _watches.append(watch)
+    try:
+        yield watch[1]
+    finally:
+        _watches.remove(watch)
 
 
 def free_port() -> int:

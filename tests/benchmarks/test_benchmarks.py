@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
@@ -210,10 +209,8 @@ def test_a_digest_changes_with_what_makes_the_benchmark(tmp_path, file, old, new
 def test_import_is_light():
     heavy = "{'ir_datasets', 'numpy', 'torch', 'scipy', 'bm25s', 'pyarrow', 'huggingface_hub'}"
     script = f"import sys, rankrepro.benchmarks as b; b.digest('stdlib/code'); print({heavy} & set(sys.modules))"
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-    assert time.perf_counter() - start < 5
 
 
 # --- cards -----------------------------------------------------------------------------------------------------------

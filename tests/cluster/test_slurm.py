@@ -152,15 +152,12 @@ def test_three_papers_at_scale_quick(tmp_path: Path, cluster: Cluster) -> None:
     for job in seen.values():
         assert asked(job) == expected(plan, job_of(job))
 
-    times = {}
     for line in (cluster.folder / "jobs.txt").read_text().splitlines():
         record = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if record["JobId"] in seen:
-            times[record["JobId"]] = [datetime.fromisoformat(record[k]) for k in ("StartTime", "EndTime")]
-    last = max(times, key=lambda j: times[j][0])
-    seconds = {j: (end - start).total_seconds() for j, (start, end) in times.items()}
-    print({plan.jobs[job_of(seen[j])].title: s for j, s in seconds.items()})
-    assert all(s >= 50 for j, s in seconds.items() if j != last), seconds
+            start_, end = (datetime.fromisoformat(record[k]) for k in ("StartTime", "EndTime"))
+            job = plan.jobs[job_of(seen[record["JobId"]])]
+            print(f"{job.title}: {(end - start_).total_seconds():.0f} s, predicted {job.seconds:.0f}")
 
     local.run(f"papers={','.join(PAPERS)}", timeout=3000)
     assert remote.store() == local.store()

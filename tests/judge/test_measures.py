@@ -2,6 +2,7 @@ import ir_measures
 import numpy as np
 import pytest
 
+from rankrepro import measure_names
 from rankrepro.benchmarks.base import Truth
 from rankrepro.cell import Facts, Likelihoods, Ranking, Retrieval
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
@@ -119,3 +120,9 @@ def test_no_query_with_a_relevant_document():
     for name in ("nDCG@10", "Candidates-R"):
         with pytest.raises(BenchmarkError, match="none of the 1 queries has a relevant document"):
             measures.per_unit(name, Ranking({"q1": {"b": 1.0}}), Truth({"q1": {"b": 0}, "q2": {"d": 1}}, {}))
+
+
+@pytest.mark.parametrize("measure", ["nDCG", "AP", "RR", "P", "R", "Success", "Judged"])
+def test_a_cutoff_that_the_plan_takes_for_granted_can_be_computed(measure: str) -> None:
+    assert measure_names.CUT_OFF.fullmatch(f"{measure}@3") and measure_names.parsed(f"{measure}@3")
+    assert not measure_names.CUT_OFF.fullmatch(f"{measure}@0")
