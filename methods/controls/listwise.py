@@ -45,9 +45,7 @@ def rankgpt(
     if "constrained" in decoding:
         out["rankgpt"] = Ranking({q: from_order(walks["constrained"]["order"]) for q, walks in done.items()})
     if "free" in decoding:
-        malformed = {
-            q: {"malformed_rate": float(np.mean(walks["free"]["malformed"]))} for q, walks in done.items()
-        }
+        malformed = {q: {"malformed_rate": float(np.mean(walks["free"]["malformed"]))} for q, walks in done.items()}
         out["rankgpt_free"] = Ranking({q: from_order(walks["free"]["order"]) for q, walks in done.items()})
         out["rankgpt_malformed"] = Facts(malformed)
     return out
