@@ -13,7 +13,7 @@ from typing import Any
 from rankrepro import artifacts, benchmarks, signatures
 from rankrepro.cards import Card
 from rankrepro.plan import Node, Plan, make_plan
-from rankrepro.resources import on_gpu, trains
+from rankrepro.plan.resources import on_gpu, trains
 
 CORE = 75e9  # FLOP/s of one core in float32, as measured where the cards' seconds were
 GPU = 125e12  # FLOP/s assumed of one GPU in bfloat16: 40 % of an A100's 312

@@ -50,8 +50,9 @@ def check(card: Card, code: Code) -> None:
     for key, sections in _sections(card):
         for name, params in sections.items():
             of: Mapping[str, Any] = anywhere if name == "all" else known.get(name, {})
-            if name != "all" and name not in known and name not in specs:
-                raise UnknownName("arm, stage or function", name, [*known, *specs, "all"], f"{where_of(card)}: {key}")
+            names = [*known, "all"] if key == "params" else [*known, *specs, "all"]
+            if name not in names:
+                raise UnknownName("arm, stage or function", name, names, f"{where_of(card)}: {key}")
             for parameter in params if name not in specs else ():
                 if parameter not in of:
                     raise UnknownName("parameter", parameter, of, where=f"{where_of(card)}: {key}.{name}")

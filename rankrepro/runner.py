@@ -18,13 +18,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal, resources
+from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal
 from rankrepro.benchmarks.base import Benchmark, Query
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, History, Meter, Output
 from rankrepro.code import METHODS
 from rankrepro.errors import DISK_FULL, BenchmarkError, OutputError, RankReproError, StoreError, UnknownName
 from rankrepro.phases import COMPUTING, IMPORTS, LOADING, WRITING, Phases
+from rankrepro.plan import resources
 from rankrepro.store import Store, no_room, room, write_whole
 
 PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetensors")

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from rankrepro.packing import packed, work
 from rankrepro.plan import Node
+from rankrepro.plan.packing import packed, work
 
 SCALE = {"threads": 1, "job_seconds": 10}
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankrepro import resources, signatures
+from rankrepro import signatures
 from rankrepro.cards import load_cards
-from rankrepro.plan import Job, load_scale, make_plan
+from rankrepro.plan import Job, load_scale, make_plan, resources
 
 
 def job(seconds: float = 100.0, models: tuple[str, ...] = (), benchmarks: tuple[str, ...] = ()) -> Job:
@@ -69,7 +69,7 @@ def test_a_timing_is_work_for_a_gpu_if_its_arms_are() -> None:
 
 
 TAKE = """
-import os, sys; from pathlib import Path; from rankrepro.resources import take_gpu
+import os, sys; from pathlib import Path; from rankrepro.plan.resources import take_gpu
 take_gpu(Path(sys.argv[1])); print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True); sys.stdin.read()
 """
 

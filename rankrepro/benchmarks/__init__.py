@@ -30,12 +30,14 @@ from typing import Any
 from rankrepro.benchmarks import base, splits
 from rankrepro.benchmarks.base import Benchmark, Truth
 from rankrepro.benchmarks.cards import Entry, entries, families, get
+from rankrepro.code import Code, Definition
 from rankrepro.errors import BenchmarkError, StoreError
 from rankrepro.files import sha256, sync
 
 __all__ = ["Benchmark", "Entry", "Truth", "build", "corpus_digest", "digest", "entries", "families", "get", "load"]
 __all__ += ["is_current", "load_truth", "pose_units", "register"]
 
+CODE = Code(["rankrepro.benchmarks"])  # what the content of a benchmark depends on
 MARKER = "benchmark.json"
 TRUTH = "truth/"
 STOOD_IN = ("irds", "bright", "msls")  # builders that read upstream files, for which a rehearsal makes stand-ins
@@ -116,7 +118,7 @@ def register(results: Path | None = None) -> list[str]:
     """
     from rankrepro.benchmarks import registered
 
-    text = (e for e in entries() if e.builder != "irds" and not hasattr(_builder(e), "read"))
+    text = (e for e in entries() if not hasattr(_builder(e), "read"))
     ours = {entry.id: entry.splits for entry in text}
     return registered.register(ours, registered.default_loader(results))
 
@@ -155,15 +157,20 @@ def _builder(entry: Entry) -> ModuleType:
     return importlib.import_module(f"rankrepro.benchmarks.{entry.builder}")
 
 
+def _part(entry: Entry, name: str) -> Definition:
+    """Where a builder's `build`, `write` or `read` is defined: its own, or base's."""
+    part = CODE.resolve(f"rankrepro.benchmarks.{entry.builder}.{name}")
+    return part if part and part.name == name else Definition("rankrepro.benchmarks.base", name)
+
+
 def _origin(entry: Entry, stood_in: bool) -> dict[str, Any]:
     from rankrepro import artifacts
 
     catalogue = artifacts.load_catalogue()
-    folder = Path(__file__).parent
     made_here = stood_in and entry.builder in STOOD_IN
     fingerprint = None if made_here else getattr(_builder(entry), "fingerprint", None)
     return {
-        "code": {m: sha256(folder / f"{m}.py") for m in (entry.builder, "base", "splits")},
+        "code": {part: CODE.digest(_part(entry, part)) for part in ("build", "write", "read")},
         "artifacts": {a: artifacts.find(catalogue, a, entry.family).digest for a in entry.artifacts},
         "fingerprint": fingerprint() if fingerprint else "",
     }

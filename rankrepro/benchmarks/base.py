@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -97,29 +97,28 @@ def write(folder: Path, benchmark: Benchmark, truth: Truth) -> None:
     (folder / "truth" / "clusters.json").write_text(_dumps(truth.clusters))
 
 
-def read(folder: Path, benchmark_id: str) -> Benchmark:
-    """Inputs only: this never opens `folder/truth`."""
+def read_corpus(folder: Path) -> dict[str, Document]:
+    """A corpus that was copied into the folder."""
+    corpus = (Document(r["id"], r["title"], r["text"], r["image"]) for r in _read_lines(folder / "corpus.jsonl"))
+    return {d.id: d for d in corpus}
+
+
+def read(
+    folder: Path, benchmark_id: str, corpus: Callable[[Path], Mapping[str, Document]] = read_corpus
+) -> Benchmark:
+    """Inputs only: this never opens `folder/truth`. `corpus` reads one that was not copied."""
     queries = [
         Query(r["id"], r["text"], r["split"], tuple(r["tags"]), tuple(r["excluded"]), r["image"])
         for r in _read_lines(folder / "queries.jsonl")
     ]
     judgments = json.loads((folder / "judgments.json").read_text())
-    return Benchmark(benchmark_id, {q.id: q for q in queries}, _read_corpus(folder), judgments)
+    return Benchmark(benchmark_id, {q.id: q for q in queries}, corpus(folder), judgments)
 
 
 def read_truth(folder: Path) -> Truth:
     """Truth, for the judge alone."""
     load = {n: json.loads((folder / "truth" / f"{n}.json").read_text()) for n in ("qrels", "clusters")}
     return Truth(load["qrels"], load["clusters"])
-
-
-def _read_corpus(folder: Path) -> Mapping[str, Document]:
-    if (folder / "corpus.json").exists():
-        from rankrepro.benchmarks.irds import Corpus  # brings ir_datasets, which most benchmarks do without
-
-        return Corpus(**json.loads((folder / "corpus.json").read_text()))
-    corpus = (Document(r["id"], r["title"], r["text"], r["image"]) for r in _read_lines(folder / "corpus.jsonl"))
-    return {d.id: d for d in corpus}
 
 
 def _dumps(value: object) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from slurm_cluster import Cluster, wait
 
-from rankrepro import resources
 from rankrepro.cards import load_cards
 from rankrepro.code import Code
-from rankrepro.plan import Plan, make_plan
+from rankrepro.plan import Plan, make_plan, resources
 from tests_support import Project, add_toy, make_project
 
 pytestmark = pytest.mark.cluster

@@ -10,14 +10,13 @@ from rankrepro import (
     benchmarks,
     lock,
     rehearsal,
-    resources,
     status,
     store,
     tracking,
 )
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
-from rankrepro.plan import make_plan, write_jobs
+from rankrepro.plan import make_plan, resources, write_jobs
 from rankrepro.runner import writable
 
 SCALE = config["scale"]

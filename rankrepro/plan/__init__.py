@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,102 +13,31 @@ from rankrepro import (
     claims,
     measure_names,
     models,
-    packing,
     parameters,
     rehearsal,
     signatures,
 )
 from rankrepro.cards import (
-    ROOT,
     Card,
-    load_yaml,
     qualify,
     row_index,
     seconds_per_unit,
     stage_inputs,
     stage_of,
-    validate,
     where_of,
 )
 from rankrepro.code import METHODS, Code
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
+from rankrepro.plan import packing
+from rankrepro.plan.nodes import Job, Node, Plan
+from rankrepro.plan.nodes import digest as digest_of_node
+from rankrepro.plan.scales import load_scale, scales
 from rankrepro.store import Store, digest_of
 
+__all__ = ["HARNESS", "Job", "Node", "Plan", "load_scale", "make_plan", "scales", "select", "stale", "write_jobs"]
+
 HARNESS = 1  # bump by hand when the harness changes what a cell computes
-SCALES = ROOT / "config" / "scales"
 DEFAULT_SPLIT = ["train", "test"]  # everything but validation
-
-
-@dataclass(frozen=True)
-class Node:
-    """A stage, cell or timing: `spec` says all that determines its result, `digest` is the hash of that."""
-
-    name: str
-    digest: str
-    spec: Mapping[str, Any]
-    seconds: float  # predicted
-    level: int  # 1 + the highest level among its inputs
-
-    @property
-    def benchmark(self) -> str:
-        return self.spec["benchmark"]["id"]
-
-    def needs(self) -> list[str]:
-        """Digests of the nodes this one reads."""
-        spec = self.spec
-        found = [i["digest"] for i in spec["inputs"].values()]
-        if spec["candidates"]:
-            found.append(spec["candidates"]["digest"])
-        if spec["kind"] == "timing":
-            found += [d for side in ("a", "b") for d in _needs_of(spec[side])]
-        return sorted(set(found))
-
-
-@dataclass(frozen=True)
-class Job:
-    """Nodes that one process computes one after the other."""
-
-    id: str
-    nodes: list[Node]
-    needs: list[str]  # job ids
-    benchmarks: list[str]
-    models: list[str]  # artifact ids
-    threads: int  # 0: the whole machine
-    seconds: float
-
-    @property
-    def title(self) -> str:
-        first, rest = self.nodes[0], len(self.nodes) - 1
-        return f"{first.name} on {first.benchmark}" + (f" and {rest} more" if rest else "")
-
-
-@dataclass
-class Plan:
-    scale: Mapping[str, Any]
-    papers: list[str]
-    nodes: dict[str, Node] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    # row id -> benchmark -> [(seed, digest, variant)]
-    rows: dict[str, dict[str, list[tuple[int, str, str]]]] = field(default_factory=dict)
-    timings: dict[str, dict[str, str]] = field(default_factory=dict)  # paper -> timing name -> digest
-    paper_nodes: dict[str, list[str]] = field(default_factory=dict)  # paper -> digests its page is made from
-    benchmarks: dict[str, list[str]] = field(default_factory=dict)  # paper -> benchmark ids
-
-
-def scales() -> list[str]:
-    return sorted(f.stem for f in SCALES.glob("*.yaml"))
-
-
-def load_scale(name: str) -> dict[str, Any]:
-    """A scale; one that says `like` has from that other scale what it does not say itself."""
-    file = SCALES / f"{name}.yaml"
-    if not file.exists():
-        raise UnknownName("scale", name, scales())
-    data = load_yaml(file)
-    if isinstance(data, dict) and "like" in data:
-        data = load_scale(data["like"]) | data
-    validate(data, "scale", f"config/scales/{name}.yaml")
-    return data
 
 
 def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
@@ -370,7 +298,7 @@ class _Planner:
         return self._node(f"{card.key}.{timing['name']}", full, seconds)
 
     def _node(self, name: str, spec: dict[str, Any], seconds: float) -> Node:
-        digest = digest_of(_identity(spec))
+        digest = digest_of_node(spec)
         if digest not in self.plan.nodes:
             probe = Node(name, digest, spec, seconds, 0)
             level = 1 + max((self.plan.nodes[d].level for d in probe.needs()), default=0)
@@ -395,22 +323,10 @@ class _Planner:
             )
 
 
-def _identity(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a spec determines its result: not where a function lies, nor what a benchmark is called."""
-    sides = {side: _identity(spec[side]) for side in ("a", "b") if side in spec}
-    rest = {k: v for k, v in spec.items() if k != "fn"}
-    return {**rest, **sides, "benchmark": spec["benchmark"]["digest"]}
-
-
 def _tags(benchmark: str) -> list[str]:
     """What the units of a benchmark may carry, as its card says: tags, and the splits it has."""
     entry = benchmarks.get(benchmark)
     return [*entry.tags, *(split for split in ("train", "validation", "test") if entry.counts.get(split, 1))]
-
-
-def _needs_of(spec: Mapping[str, Any]) -> list[str]:
-    candidates = [spec["candidates"]["digest"]] if spec["candidates"] else []
-    return candidates + [i["digest"] for i in spec["inputs"].values()]
 
 
 def make_plan(

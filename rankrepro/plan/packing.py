@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rankrepro.plan import Node
+from rankrepro.plan.nodes import Node
 
-Batch = list["Node"]
+Batch = list[Node]
 
 
 def packed(nodes: Collection[Node], scale: Mapping[str, Any], shortest: float) -> list[Batch]:

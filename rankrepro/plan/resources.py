@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro import artifacts, benchmarks, lock, signatures
-from rankrepro.plan import Job
+from rankrepro.plan.nodes import Job
 
 LONGEST = 1440  # minutes: a usual limit of partitions; a job that reaches it goes on from its shards when tried again
 
