@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rankrepro import benchmarks, claims, measure_names
-from rankrepro.cards import Card, load_cards
+from rankrepro.cards import Card, load_cards, where_of
 from rankrepro.claims import KINDS, Term, expression, parse, slope
 from rankrepro.errors import ClaimError, ConfigError, UnknownName
 from rankrepro.judge.claims import judge_claims
@@ -198,7 +198,7 @@ def test_names_that_do_not_exist_are_answered_when_the_plan_is_made(path: tuple,
     with pytest.raises(ConfigError) as error:
         make_plan(changed("icr", *steps, value=value), "desk", ["icr"])
     said = str(error.value)
-    assert message in said and said.startswith("papers/icr.yaml: ") and "\n" not in said
+    assert message in said and said.startswith(f"{where_of(load_cards()['icr'])}: ") and "\n" not in said
 
 
 def test_claims_without_a_placebo_are_refused():

@@ -211,13 +211,7 @@ def _verdicts(papers: Iterable[Paper], origin: str) -> dict[str, int]:
 
 def labels(cards: Iterable[Card]) -> dict[str, str]:
     """Row `<card>.<row>` -> what its card calls it for a reader, where it says so."""
-    found: dict[str, str] = {}
-    for card in cards:
-        for arm, spec in card.arms.items():
-            label = spec.get("label", {})
-            rows = label if isinstance(label, Mapping) else dict.fromkeys(card.rows(arm), label)
-            found |= {f"{card.key}.{row}": words for row, words in rows.items()}
-    return found
+    return {f"{c.key}.{row}": label for c in cards for row, label in c.labels().items() if label != row}
 
 
 def cpu(paper: Paper) -> float:
