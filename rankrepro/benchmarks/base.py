@@ -103,9 +103,7 @@ def read_corpus(folder: Path) -> dict[str, Document]:
     return {d.id: d for d in corpus}
 
 
-def read(
-    folder: Path, benchmark_id: str, corpus: Callable[[Path], Mapping[str, Document]] = read_corpus
-) -> Benchmark:
+def read(folder: Path, benchmark_id: str, corpus: Callable[[Path], Mapping[str, Document]] = read_corpus) -> Benchmark:
     """Inputs only: this never opens `folder/truth`. `corpus` reads one that was not copied."""
     queries = [
         Query(r["id"], r["text"], r["split"], tuple(r["tags"]), tuple(r["excluded"]), r["image"])
