@@ -303,10 +303,11 @@ def _check_sources(card: Card, cards: Mapping[str, Card], where: str) -> None:
         if "candidates" in spec:
             check(spec["candidates"]["from"], f"arms.{arm}.candidates.from")
         for name, source in spec.get("inputs", {}).items():
-            check(source, f"arms.{arm}.inputs.{name}", [*rows, *stages])
+            if not stage_of(cards, card, source):
+                check(source, f"arms.{arm}.inputs.{name}", [*rows, *stages])
     for stage, spec in card.stages.items():
         for name, source in stage_inputs(spec).items():
-            if source not in ("corpus", "benchmark"):
+            if source not in ("corpus", "benchmark") and not stage_of(cards, card, source):
                 check(source, f"stages.{stage}.inputs.{name}", [*rows, *stages])
     for i, table in enumerate(card.data.get("tables", [])):
         for arm in [*table["arms"], *(table[key] for key in ("baseline", "units_of", "oracle") if key in table)]:
