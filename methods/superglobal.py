@@ -67,7 +67,7 @@ def features(
     *,
     scales: list[float],
     floor: float,
-    pools: list[list[float]],
+    pools: list[tuple[int, float]],
     batch: Annotated[int, Size(rehearsal=8)],
 ) -> dict[str, Array]:
     """Stage: pooled maps `<window>_<p>` [scales, images, c] float16; window 0 is without Regional-GeM.

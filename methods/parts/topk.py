@@ -12,13 +12,13 @@ from rankrepro.cell import DECIMALS
 def best(ids: Sequence[str], scores: np.ndarray, k: int, excluded: Collection[str] = ()) -> dict[str, float]:
     """The k documents of highest score, best first, without those excluded: id -> score.
 
-    ids, scores [documents]. Scores are rounded to 5 decimals, as those of every ranking are, and equal ones go by id:
-    what stands at the k-th place depends neither on float noise nor on the order of the corpus.
+    ids, scores [documents]. Scores that are equal to 5 decimals go by id, as in every ranking: what stands at the k-th
+    place depends neither on float noise nor on the order of the corpus.
     """
     rounded = scores.astype(np.float64).round(DECIMALS)
     reach = min(k + len(excluded), len(ids))  # so many hold the k best, whichever of them are excluded
     if reach == 0:
         return {}
     least = np.partition(rounded, -reach)[-reach]
-    near = [(-float(rounded[i]), ids[i]) for i in np.flatnonzero(rounded >= least).tolist() if ids[i] not in excluded]
-    return {document: 0.0 - score for score, document in sorted(near)[:k]}
+    near = [i for i in np.flatnonzero(rounded >= least).tolist() if ids[i] not in excluded]
+    return {ids[i]: float(scores[i]) for i in sorted(near, key=lambda i: (-rounded[i], ids[i]))[:k]}
