@@ -23,7 +23,7 @@ from methods.parts.training import Recipe
 from methods.parts.weights import arrays, load
 from methods.parts.windows import LETTERS
 from rankrepro.benchmarks.base import Benchmark, Document, Query
-from rankrepro.cell import Cell
+from rankrepro.cell import MODEL, Cell
 
 # --- the losses ------------------------------------------------------------------------------------------------------
 
@@ -333,8 +333,9 @@ def test_untrained_layers_are_the_zero_shot_row(lm: Any) -> None:
     assert out["ranking"] == listwise.first_token(zero, **LISTWISE).checked(zero).values
     for q, order in out["ranking"].items():
         places = [int(d[1:]) for d in order]
-        assert out["tau"][q] == pytest.approx(kendalltau(range(len(places)), places).statistic)
-    assert set(out["malformed"].values()) == {0.0} and out["agreement"] == {"agreement": 0.5}
+        assert out["tau"][q]["tau"] == pytest.approx(kendalltau(range(len(places)), places).statistic)
+    assert out["malformed"] == {q: {"malformed_rate": 0.0} for q in c.queries}
+    assert out["agreement"] == {MODEL: {"agreement": 0.5}}
 
 
 def test_written_permutations_cost_tokens_and_one_token_does_not(lm: Any) -> None:

@@ -15,7 +15,7 @@ from methods.lost import Form, Llama, Mixed, Shape
 from methods.parts.training import Recipe
 from rankrepro.benchmarks.vital_lm import LmBenchmark
 from rankrepro.cards import load_cards
-from rankrepro.cell import Cell
+from rankrepro.cell import MODEL, Cell
 
 SHAPE = Shape(d=32, ffn=88, layers=2, heads=4)
 LOST = Form("svd", True, "residual")
@@ -117,7 +117,7 @@ def test_memory_is_what_is_counted_and_less_than_full_rank():
     found = {}
     for name, form in {"full": Form("dense"), "lost": LOST}.items():
         out = train(cell(), form)
-        found[name] = out["facts"].values["model"]
+        found[name] = out["facts"].values[MODEL]
         assert found[name]["measured_bytes"] == found[name]["computed_bytes"]
     assert found["lost"]["measured_bytes"] < found["full"]["measured_bytes"]
     assert found["lost"]["by_residual"] == 1.0 and 0 < found["lost"]["residual_spread"] < 0.5

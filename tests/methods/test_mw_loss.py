@@ -18,7 +18,7 @@ from methods.parts.tops import Top, states
 from methods.parts.training import Recipe
 from methods.parts.weights import arrays, load
 from rankrepro.benchmarks.base import Benchmark, Document, Query
-from rankrepro.cell import Cell
+from rankrepro.cell import MODEL, Cell
 from rankrepro.errors import BenchmarkError
 
 TAU = 0.1
@@ -262,7 +262,7 @@ def test_retrieval_of_the_untouched_encoder_is_dense_search(small, encoder):
         assert list(out["plain"][q]) == [WORDS[i] for i in np.argsort(-s)[:5]]
         assert list(out["plain"][q].values()) == pytest.approx(np.sort(s)[::-1][:5], abs=2e-3)
         assert list(out["standardised"][q]) == list(out["plain"][q])  # another level, the same ranking
-    assert out["steps"] == {"steps_to_best": 0.0}
+    assert out["steps"] == {MODEL: {"steps_to_best": 0.0}}
 
 
 def test_standardised_by_hand():
