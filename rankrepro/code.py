@@ -33,7 +33,7 @@ DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 
 
 class Definition(NamedTuple):
-    """A name bound at the top level of a module (`methods.parts.llm`), or all of them (WHOLE)."""
+    """A name bound at the top level of a module (`methods.parts.language.llm`), or all of them (WHOLE)."""
 
     module: str
     name: str
@@ -339,7 +339,7 @@ def _hash(text: str) -> str:
 
 
 def _after(dotted: str, name: str) -> list[str]:
-    """What follows the definition's name in a dotted one: `x` in `methods.parts.llm.CACHE.x`."""
+    """What follows the definition's name in a dotted one: `x` in `methods.parts.language.llm.CACHE.x`."""
     parts = dotted.split(".")
     return parts[parts.index(name) + 1 :] if name in parts else []
 

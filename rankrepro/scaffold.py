@@ -46,7 +46,7 @@ scales:
     "arms": """\
 arms:
   rerank:
-    fn: $key.rerank  # methods/$key.py
+    fn: $key.rerank  # methods/$family/$key.py
     label: $key
     candidates: {from: $first_stage, depth: $depth}
   decoy:
@@ -116,7 +116,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from methods.$key import rerank
+from methods.$family.$key import rerank
 
 
 def first(make_cell: Any, query: str) -> str:
@@ -148,7 +148,7 @@ class Scaffold:
 def scaffold(
     key: str, of: str = "baselines", benchmark: str = "vital-mini/fever", insert: bool = False, root: Path = ROOT
 ) -> Scaffold:
-    """Write `papers/<family>/<key>.yaml`, `methods/<key>.py` and `tests/methods/test_<key>.py` below `root`.
+    """Write a card, a module and a test in the folders of a family, below `root`.
 
     of         the card whose comparison the method joins: its candidates, and its rows beside it
     benchmark  for scale quick; desk takes the full one of a `vital-mini/*`
@@ -161,10 +161,12 @@ def scaffold(
     values = _values(key, cards, of, benchmark)
     parts = {name: Template(text).substitute(values) for name, text in PARTS.items()}
     claims = Template(CLAIMS).substitute(values)
-    module, test = root / "methods" / f"{key}.py", root / "tests" / "methods" / f"test_{key}.py"
+    family = values["family"]
+    module = root / "methods" / family / f"{key}.py"
+    test = root / "tests" / "methods" / family / f"test_{key}.py"
     files = {module: Template(METHOD).substitute(values), test: Template(TEST).substitute(values)}
     stanza, claim = "", f"{values['name']}-over-{values['rival_name']}"
-    card = cards[key].file if key in cards else root / "papers" / values["family"] / f"{key}.yaml"
+    card = cards[key].file if key in cards else root / "papers" / family / f"{key}.yaml"
     if key in cards:
         missing = "".join(text for name, text in parts.items() if name not in cards[key].data)
         stanza = f"{missing}# and under claims:\n{claims}"
@@ -186,9 +188,17 @@ def _check_key(key: str, cards: Mapping[str, Card], root: Path) -> None:
         raise ConfigError(f"'{key}' cannot name a module: use small letters, digits and _, a letter first")
     if key in cards and cards[key].implemented:
         raise ConfigError(f"{where_of(cards[key])} has arms already: nothing is overwritten; choose another key")
-    for file in (root / "methods" / key, root / "methods" / f"{key}.py", root / "tests" / "methods" / f"test_{key}.py"):
-        if file.exists():
+    named = [*(root / "methods").rglob(key), *(root / "methods").rglob(f"{key}.py")]
+    for file in (*named, *(root / "tests" / "methods").rglob(f"test_{key}.py")):
+        if "parts" not in file.relative_to(root).parts[:-1]:  # what methods share has no name in cards
             raise ConfigError(f"{file} exists: nothing is overwritten; choose another key")
+
+
+def family_of(key: str, joined: Card, cards: Mapping[str, Card]) -> str:
+    """Of a card that is there its own; of a new one that of the card it joins, or of most re-rankers."""
+    if key in cards:
+        return cards[key].family
+    return joined.family if joined.family != "controls" else "llm_rerankers"
 
 
 def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dict[str, Any]:
@@ -210,7 +220,7 @@ def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dic
         "key": key,
         "name": key.replace("_", "-"),
         "year": datetime.date.today().year,
-        "family": joined.family if joined.family != "controls" else "llm_rerankers",
+        "family": family_of(key, joined, cards),
         "quick": benchmark,
         "desk": benchmark.replace("vital-mini/", "vital/"),
         "sample": SAMPLE,

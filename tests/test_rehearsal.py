@@ -136,7 +136,7 @@ def test_a_hub_model_is_fetched_verified_and_loaded_offline(results: Path) -> No
 
 
 def test_an_encoder_of_the_hub_has_a_stand_in(tmp_path: Path) -> None:
-    from methods.parts.encoder import encode
+    from methods.parts.retrieval.encoder import encode
 
     entry = ModelEntry("encoder", "safetensors")
     hub = Artifact("bert-base", "hub", "-", "-", "owner/bert", revision="r", size=1, members=("*",), model=entry)
@@ -167,7 +167,7 @@ def test_a_process_elsewhere_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
 IDENTIFIERS = """
 from rankrepro import artifacts, models
 from rankrepro.cell import Meter
-from methods.parts.listwise import Listwise
+from methods.parts.language.listwise import Listwise
 lm = models.load(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]), 1, "bfloat16")
 from transformers import AutoTokenizer
 plain = AutoTokenizer.from_pretrained(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]).folder)

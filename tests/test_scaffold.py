@@ -39,7 +39,11 @@ def contents(root: Path) -> dict[Path, bytes]:
 )
 def test_a_new_card_can_be_planned(root: Path, of: str, benchmark: str, rival: str) -> None:
     made = scaffold("my_own", of, benchmark, root=root)
-    names = ("methods/my_own.py", "papers/llm_rerankers/my_own.yaml", "tests/methods/test_my_own.py")
+    names = (
+        "methods/llm_rerankers/my_own.py",
+        "papers/llm_rerankers/my_own.yaml",
+        "tests/methods/llm_rerankers/test_my_own.py",
+    )
     assert [f.relative_to(root).as_posix() for f in made.written] == list(names) and not made.stanza
     cards = load_cards(root / "papers")
     plan = make_plan(cards, "quick", ["my_own"], code=Code(root=root))

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from methods.parts.listwise import Listwise, Way, walk
-from methods.parts.outputs import from_order
-from methods.parts.windows import Order, check_windows
+from methods.parts.language.listwise import Listwise, Way, walk
+from methods.parts.language.windows import Order, check_windows
+from methods.parts.retrieval.outputs import from_order
 from rankrepro.cell import Cell, Facts, Output, Ranking, Size
 
 

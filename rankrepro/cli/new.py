@@ -33,7 +33,8 @@ def new(
         print(f"\nadd to {file_of(key)}:\n\n{made.stanza}")
     cards = load_cards()
     print("next")
-    print(f"  python -m pytest tests/methods/test_{key}.py")
+    test = next(file for file in made.written if file.stem == f"test_{key}")
+    print(f"  python -m pytest {test.relative_to(ROOT)}")
     print(f"  rankrepro plan --papers {key}")
     minutes = ""
     if cards[key].implemented:

@@ -220,7 +220,7 @@ def test_products_in_bfloat16_where_the_processor_has_them(
     import numpy as np
     import torch
 
-    from methods.parts.encoder import encode
+    from methods.parts.retrieval.encoder import encode
 
     texts = [" ".join(["The moon landing, told by those who were there."] * n) for n in (1, 3, 30)]
     plain = encode(encoder, texts, 128, 2)

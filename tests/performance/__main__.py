@@ -171,7 +171,7 @@ def encoding(folder: Path, documents: int, rounds: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from methods.parts.encoder import encode
+    from methods.parts.retrieval.encoder import encode
     from rankrepro import artifacts, benchmarks, models
     from rankrepro.benchmarks.base import sample
 
@@ -263,7 +263,7 @@ def _cell(results: Path, node: Any, queries: int) -> Any:
 
 def _icr(results: Path, node: Any, queries: int) -> tuple[int, int, int]:
     """The documents once for each tail, against what the meter of the stored cell says was read."""
-    from methods.icr import CONTENT_FREE, document_part, query_part
+    from methods.llm_rerankers.icr import CONTENT_FREE, document_part, query_part
     from rankrepro.store import Store
 
     cell, units = _cell(results, node, queries), Store(results / "store").cost(node.digest)["units"]
@@ -280,8 +280,8 @@ def _icr(results: Path, node: Any, queries: int) -> tuple[int, int, int]:
 
 def _listwise(results: Path, node: Any, queries: int) -> tuple[int, int, int]:
     """Run the arm on a few queries and set what `read` feeds beside the prompts it is given."""
-    from methods.parts import llm
-    from methods.parts.listwise import Listwise
+    from methods.parts.language import llm
+    from methods.parts.language.listwise import Listwise
     from rankrepro.runner import method
 
     cell, counts, original = _cell(results, node, queries), {"full": 0, "read": 0}, Listwise.read

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from methods.controls import listwise
-from methods.parts import llm
-from methods.parts.listwise import Listwise, Window
+from methods.parts.language import llm
+from methods.parts.language.listwise import Listwise, Window
 from rankrepro.benchmarks.base import Benchmark
 from rankrepro.cell import Cell, Facts, Meter, Ranking
 from rankrepro.errors import ConfigError

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from methods.controls import pointwise
-from methods.parts import llm
-from methods.parts.encoder import encode
+from methods.parts.language import llm
+from methods.parts.retrieval.encoder import encode
 from rankrepro.cell import Cell
 
 MakeCell = Callable[..., Cell]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.parts.topk import best
-from methods.parts.vision import feature_map, middle_map, tensor
+from methods.parts.retrieval.topk import best
+from methods.parts.vision.features import feature_map, middle_map, tensor
 from rankrepro.cell import Cell, Output, Ranking, Retrieval, Size
 
 Array = np.ndarray

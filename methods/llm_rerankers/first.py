@@ -7,7 +7,7 @@ A listwise prompt names passages by letters. After "[" is fed, s_k is the logit 
     L      = L_LM + 10 L_rank
 
 s is read in training where it is read at test: at the token "[" that opens the answer. Only the top layers of the
-model are trained (methods/parts/llm_tops.py).
+model are trained (methods/parts/training/llm_tops.py).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.parts import llm
-from methods.parts.batches import shuffled
-from methods.parts.encoder import encode
-from methods.parts.feedback import refine
-from methods.parts.listwise import Listwise, Window, walk
-from methods.parts.llm import Ids
-from methods.parts.llm_tops import Top, installed, joined, truncated
-from methods.parts.outputs import Scores, from_order
-from methods.parts.rankloss import LOSSES
-from methods.parts.topk import best
-from methods.parts.training import Loss, Recipe, Task, searched, trained
-from methods.parts.weights import arrays
-from methods.parts.windows import LETTERS, check_windows
+from methods.parts.language import llm
+from methods.parts.language.listwise import Listwise, Window, walk
+from methods.parts.language.llm import Ids
+from methods.parts.language.windows import LETTERS, check_windows
+from methods.parts.retrieval.encoder import encode
+from methods.parts.retrieval.feedback import refine
+from methods.parts.retrieval.outputs import Scores, from_order
+from methods.parts.retrieval.topk import best
+from methods.parts.training.batches import shuffled
+from methods.parts.training.llm_tops import Top, installed, joined, truncated
+from methods.parts.training.loop import Loss, Recipe, Task, searched, trained
+from methods.parts.training.rankloss import LOSSES
+from methods.parts.training.weights import arrays
 from rankrepro.cell import MODEL, Cell, Facts, Output, Ranking, Retrieval, Size
 from rankrepro.errors import ConfigError
 

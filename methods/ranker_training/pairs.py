@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from methods.parts.bm25 import Index
-from methods.parts.topk import best
+from methods.parts.retrieval.bm25 import Index
+from methods.parts.retrieval.topk import best
 from rankrepro.cell import Cell
 from rankrepro.errors import BenchmarkError
 

@@ -11,12 +11,21 @@ import torch
 from cells import make_cell
 from sklearn.metrics import roc_auc_score
 
-from methods import mw_loss, pairs
-from methods.mw_loss import LOSSES, Batch, Data, Lesson, batch_of, contrastive, mann_whitney, within_query
-from methods.parts.encoder import encode
-from methods.parts.tops import Top, states
-from methods.parts.training import Recipe
-from methods.parts.weights import arrays, load
+from methods.parts.retrieval.encoder import encode
+from methods.parts.training.loop import Recipe
+from methods.parts.training.tops import Top, states
+from methods.parts.training.weights import arrays, load
+from methods.ranker_training import mw_loss, pairs
+from methods.ranker_training.mw_loss import (
+    LOSSES,
+    Batch,
+    Data,
+    Lesson,
+    batch_of,
+    contrastive,
+    mann_whitney,
+    within_query,
+)
 from rankrepro.benchmarks.base import Benchmark, Document, Query
 from rankrepro.cell import MODEL, Cell
 from rankrepro.errors import BenchmarkError

@@ -11,17 +11,17 @@ import torch
 from cells import make_cell
 from scipy.stats import kendalltau
 
-from methods import first
 from methods.controls import first_stages, listwise
-from methods.first import Lesson, Windows, agreement, kendall, objective, ranks_of
-from methods.parts import llm
-from methods.parts.feedback import refine
-from methods.parts.listwise import Listwise, Window
-from methods.parts.llm_tops import Top, installed, truncated
-from methods.parts.rankloss import LOSSES, listnet, ranknet, weighted_ranknet
-from methods.parts.training import Recipe
-from methods.parts.weights import arrays, load
-from methods.parts.windows import LETTERS
+from methods.llm_rerankers import first
+from methods.llm_rerankers.first import Lesson, Windows, agreement, kendall, objective, ranks_of
+from methods.parts.language import llm
+from methods.parts.language.listwise import Listwise, Window
+from methods.parts.language.windows import LETTERS
+from methods.parts.retrieval.feedback import refine
+from methods.parts.training.llm_tops import Top, installed, truncated
+from methods.parts.training.loop import Recipe
+from methods.parts.training.rankloss import LOSSES, listnet, ranknet, weighted_ranknet
+from methods.parts.training.weights import arrays, load
 from rankrepro.benchmarks.base import Benchmark, Document, Query
 from rankrepro.cell import MODEL, Cell
 

@@ -12,8 +12,20 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from methods import anyloss
-from methods.anyloss import METRICS, STEEP, Arm, Loss, Part, Sweep, Training, amplify, confusion, objective, train
+from methods.language_models import anyloss
+from methods.language_models.anyloss import (
+    METRICS,
+    STEEP,
+    Arm,
+    Loss,
+    Part,
+    Sweep,
+    Training,
+    amplify,
+    confusion,
+    objective,
+    train,
+)
 from rankrepro.benchmarks.tabular import Fold, TabularBenchmark, Task
 from rankrepro.cell import Cell, History
 

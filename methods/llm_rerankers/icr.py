@@ -16,9 +16,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from methods.parts import llm
-from methods.parts.llm import Context, Ids
-from methods.parts.outputs import Scores, by_variant
+from methods.parts.language import llm
+from methods.parts.language.llm import Context, Ids
+from methods.parts.retrieval.outputs import Scores, by_variant
 from rankrepro.cell import Cell, Document, Output, Size
 
 OPENING = "Here are some paragraphs:"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from methods import superglobal
-from methods.parts.vision import feature_map, middle_map, tensor
-from methods.superglobal import (
+from methods.parts.vision.features import feature_map, middle_map, tensor
+from methods.vision import superglobal
+from methods.vision.superglobal import (
     alpha_expansion,
     database_only,
     gem,

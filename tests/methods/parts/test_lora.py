@@ -10,9 +10,9 @@ import torch
 from cells import make_cell
 from torch import nn
 
-from methods.parts.lora import Adapter, adapted, adapters_of, merged
-from methods.parts.training import Loss, Recipe, Task, fit
-from methods.parts.weights import arrays, load, state_of
+from methods.parts.training.loop import Loss, Recipe, Task, fit
+from methods.parts.training.lora import Adapter, adapted, adapters_of, merged
+from methods.parts.training.weights import arrays, load, state_of
 from rankrepro.errors import UnknownName
 
 
@@ -103,7 +103,7 @@ def test_only_adapters_are_trained_and_kept(model: nn.Module) -> None:
 
 @torch.inference_mode()
 def test_a_language_model_is_adapted_through_its_cache(lm: Any) -> None:
-    from methods.parts import llm
+    from methods.parts.language import llm
 
     tokens = llm.ids(lm, "The Danube flows through ten")
     adapters = drawn(adapters_of(lm.model, rank=4, alpha=4.0, seed=0))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from cells import make_cell
 
-from methods import lost
-from methods.lost import Form, Llama, Mixed, Shape
-from methods.parts.training import Recipe
+from methods.language_models import lost
+from methods.language_models.lost import Form, Llama, Mixed, Shape
+from methods.parts.training.loop import Recipe
 from rankrepro.benchmarks.vital_lm import LmBenchmark
 from rankrepro.cards import load_cards
 from rankrepro.cell import MODEL, Cell

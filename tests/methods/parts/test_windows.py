@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.parts.windows import Order, check_windows, parse, plain, repair, slide, well_formed
+from methods.parts.language.windows import Order, check_windows, parse, plain, repair, slide, well_formed
 from rankrepro.errors import ConfigError
 
 

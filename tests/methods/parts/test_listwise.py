@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from cells import make_cell
 
-from methods.parts import llm
-from methods.parts.listwise import Listwise, Walk, Window, walk
+from methods.parts.language import llm
+from methods.parts.language.listwise import Listwise, Walk, Window, walk
 from rankrepro.cell import Cell
 
 

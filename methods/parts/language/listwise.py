@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from methods.parts import llm
-from methods.parts.llm import Context, Ids
-from methods.parts.windows import LETTERS, Order, parse, plain, repair, slide, well_formed
+from methods.parts.language import llm
+from methods.parts.language.llm import Context, Ids
+from methods.parts.language.windows import LETTERS, Order, parse, plain, repair, slide, well_formed
 from rankrepro.cell import Cell, Document, Meter
 
 TASK = "I give you {n} passages, each marked with a letter in brackets. Rank them by relevance to the query:"

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.parts.llm import Ids
-from methods.parts.weights import load
+from methods.parts.language.llm import Ids
+from methods.parts.training.weights import load
 
 
 @contextmanager

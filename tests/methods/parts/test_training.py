@@ -19,8 +19,8 @@ import torch
 from cells import make_cell
 from torch import Tensor, nn
 
-from methods.parts import weights
-from methods.parts.training import SCHEDULES, Fit, Group, Loss, Recipe, Task, fit, searched, trained
+from methods.parts.training import weights
+from methods.parts.training.loop import SCHEDULES, Fit, Group, Loss, Recipe, Task, fit, searched, trained
 from rankrepro.cell import Cell
 from rankrepro.errors import ConfigError, OutputError, UnknownName
 

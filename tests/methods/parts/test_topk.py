@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.parts.topk import best
+from methods.parts.retrieval.topk import best
 
 SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
 

@@ -8,8 +8,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
-from methods import icr
-from methods.parts.llm import Context
+from methods.llm_rerankers import icr
+from methods.parts.language.llm import Context
 from rankrepro.benchmarks.base import Benchmark, Document
 from rankrepro.cell import Cell
 

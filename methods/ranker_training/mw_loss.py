@@ -8,7 +8,7 @@ passage of the batch. L_CL does not change if a constant is added to all scores 
 of a query's scores open; L_MW / log 2 bounds the area above the ROC curve of all scores pooled. L_MW is a mean, where
 the paper prints a sum over S-: the learning rate is searched for each loss.
 
-Only the top layers of the encoder are trained (methods/parts/tops.py).
+Only the top layers of the encoder are trained (methods/parts/training/tops.py).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.parts.batches import shuffled
-from methods.parts.topk import best
-from methods.parts.tops import Top, states
-from methods.parts.training import Loss, Recipe, Task, searched, trained
-from methods.parts.weights import arrays, load
+from methods.parts.retrieval.topk import best
+from methods.parts.training.batches import shuffled
+from methods.parts.training.loop import Loss, Recipe, Task, searched, trained
+from methods.parts.training.tops import Top, states
+from methods.parts.training.weights import arrays, load
 from rankrepro.cell import MODEL, Cell, Facts, Output, Retrieval, Size
 
 DEPTH = 100  # negatives a query of the validation AUC

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from methods.parts import llm
+from methods.parts.language import llm
 from rankrepro.benchmarks.base import Document
 
 WORDS = ["The Danube flows through", "Chess is a board game for two players, and it", "Owls"]

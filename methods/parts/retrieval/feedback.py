@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from methods.parts.rankloss import weighted_ranknet
+from methods.parts.training.rankloss import weighted_ranknet
 
 
 def refine(query: np.ndarray, passages: np.ndarray, steps: int, rate: float) -> np.ndarray:

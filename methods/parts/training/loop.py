@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from methods.parts import weights
+from methods.parts.training import weights
 from rankrepro.cell import Cell, Size
 from rankrepro.errors import ConfigError, OutputError, UnknownName
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.parts.batches import shuffled
-from methods.parts.training import Loss, Recipe, Task, searched, trained
+from methods.parts.training.batches import shuffled
+from methods.parts.training.loop import Loss, Recipe, Task, searched, trained
 from rankrepro.cell import MODEL, Cell, Facts, Likelihoods, Output, Size, trains
 
 
