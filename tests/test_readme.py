@@ -25,7 +25,7 @@ def section(title: str) -> str:
 def project(tmp_path: Path) -> Project:
     """The project as a reader has it after the installation: `make` finds its environment ready."""
     project = make_project(tmp_path, ["baselines", "icr"])
-    for name in ("Makefile", "requirements.lock", "tests/conftest.py", "tests/tests_support.py",
+    for name in ("Makefile", "requirements.lock", "tests/conftest.py", "tests/tests_support.py", "tests/cells.py",
                  "tests/methods/conftest.py"):  # fmt: skip
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
