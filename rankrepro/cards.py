@@ -1,33 +1,37 @@
-"""Cards: `papers/<key>.yaml`, read, validated and cross-checked at parse time."""
+"""Cards: `papers/<family>/<key>.yaml`, read, brought into full form, validated and cross-checked at parse time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rankrepro.card_form import expanded
 from rankrepro.errors import ConfigError, UnknownName
+from rankrepro.files import LOADER
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = ROOT / "papers"
 SCHEMAS = ROOT / "workflow" / "schemas"
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # safe_load, ten times as fast
+CONFIG = ROOT / "config"
+SECONDS = "seconds.yaml"  # beside the families' folders: measured, written by `rankrepro seconds`
 
 
 @dataclass(frozen=True)
 class Card:
-    """One paper. `data` is the validated YAML; the properties are the parts the plan and the judge read."""
+    """One paper. `data` is the validated card in full form; the properties are what the plan and the judge read."""
 
     key: str
     file: Path
     data: Mapping[str, Any]
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # scale -> arm or stage -> a unit's
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -61,15 +65,50 @@ class Card:
         variants = self.arms[arm].get("variants", {arm: "main"})
         return dict(variants) if isinstance(variants, Mapping) else {row: row for row in variants}
 
+    def labels(self) -> dict[str, str]:
+        """Row -> what a reader sees: the `label` of its arm, the row's name where there is none."""
+        labels = {}
+        for arm, spec in self.arms.items():
+            of_arm = spec.get("label", {})
+            for row in self.rows(arm):
+                labels[row] = of_arm.get(row, row) if isinstance(of_arm, Mapping) else of_arm
+        return labels
+
 
 def load_yaml(path: Path) -> Any:
-    """A YAML file, or a ConfigError that names file and line."""
+    """A YAML file, or a ConfigError that names file and line; a key that stands twice in a mapping is an error."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        loader = LOADER(path.read_text(encoding="utf-8"))
+        try:
+            root = loader.get_single_node()
+            _refuse_twice(root, path)
+            return loader.construct_document(root) if root else None
+        finally:
+            loader.dispose()
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
+
+
+def _refuse_twice(root: Any, path: Path) -> None:
+    """YAML would keep the last value of a repeated key and drop the others without a word."""
+    todo, seen = [root], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:  # an anchor's
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if key.value in lines and isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                    raise ConfigError(f"{path}: '{key.value}' in line {line} stands in line {lines[key.value]} already")
+                lines[str(key.value)] = line
+                todo.append(value)
 
 
 @cache
@@ -98,17 +137,67 @@ def validate(data: Any, schema: str, where: str) -> None:
 
 
 def load_cards(folder: Path = PAPERS) -> dict[str, Card]:
-    """All cards of a folder by key, cross-checked: every name a card uses must exist somewhere."""
+    """All cards of a folder by key, cross-checked: every name a card uses must exist somewhere.
+
+    A card lies in the folder of its family: `folder/<family>/<key>.yaml`.
+    """
     cards: dict[str, Card] = {}
-    for file in sorted(folder.glob("*.yaml")):
-        data = load_yaml(file)
+    for stray in sorted(f for f in folder.glob("*.yaml") if f.name != SECONDS):
+        raise ConfigError(f"{_short(stray)}: a card lies in the folder of its family: papers/<family>/{stray.name}")
+    measured = _measured(folder / SECONDS)
+    for file in sorted(folder.glob("*/*.yaml"), key=lambda f: f.stem):
+        data = expanded(load_yaml(file), _short(file))
         validate(data, "card", _short(file))
-        if data["key"] != file.stem:
-            raise ConfigError(f"{_short(file)}: key '{data['key']}' is not the file's name; rename one of them")
-        cards[data["key"]] = Card(data["key"], file, data, data.get("arms", {}))
+        key = data["key"]
+        if key != file.stem:
+            raise ConfigError(f"{_short(file)}: key '{key}' is not the file's name; rename one of them")
+        if key in cards:
+            raise ConfigError(f"{_short(file)}: {where_of(cards[key])} has this key already; rename one")
+        if data["family"] != file.parent.name:
+            raise ConfigError(
+                f"{_short(file)}: family '{data['family']}' is not the folder's name; move the file to "
+                f"papers/{data['family']}/ or correct the family"
+            )
+        seconds = {scale: of_card[key] for scale, of_card in measured.items() if key in of_card}
+        cards[key] = Card(key, file, data, data.get("arms", {}), seconds)
     for card in cards.values():
         _cross_check(card, cards)
     return cards
+
+
+def _measured(file: Path) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    """Scale -> card -> arm or stage -> seconds a unit on one core."""
+    data = load_yaml(file) if file.exists() else {}
+    validate(data, "seconds", _short(file))
+    return data
+
+
+def seconds_per_unit(cards: Mapping[str, Card], card: Card, name: str, fn: str, scale: str, default: float) -> float:
+    """Predicted seconds of an arm or stage of `card`, whose function is `fn`, for a unit on one core.
+
+    What was measured at `scale`; else at another scale; else what the same function takes, the mean over the arms or
+    stages that have it: in this card, in another, at another scale; else `default`.
+    """
+    scales = [scale, *sorted({s for c in cards.values() for s in c.seconds} - {scale})]
+    for s in scales:
+        if name in card.seconds.get(s, {}):
+            return card.seconds[s][name]
+    for s in scales:
+        for group in ([card], list(cards.values())):
+            same = [c.seconds[s][n] for c in group for n in _named_in(c, fn) if n in c.seconds.get(s, {})]
+            if same:
+                return sum(same) / len(same)
+    return default
+
+
+def _named_in(card: Card, fn: str) -> list[str]:
+    """The arms and stages of a card that a function computes."""
+    return [name for name, spec in {**card.stages, **card.arms}.items() if spec["fn"] == fn]
+
+
+def file_of(key: str, folder: Path = PAPERS) -> str:
+    """The card's file as messages name it, found without reading a card."""
+    return _short(next(iter(folder.glob(f"*/{key}.yaml")), folder / f"{key}.yaml"))
 
 
 def row_index(cards: Mapping[str, Card]) -> dict[str, tuple[str, str]]:
@@ -121,11 +210,16 @@ def qualify(card: Card, name: str) -> str:
     return name if "." in name else f"{card.key}.{name}"
 
 
-def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, str] | None:
-    """The stage that `stage` (the card's own) or `card.stage` names, with its card; None if it names none."""
-    key, _, stage = name.rpartition(".")
-    owner = cards.get(key) if key else card
-    return (owner, stage) if owner and stage in owner.stages else None
+def stage_of(cards: Mapping[str, Card], card: Card, name: str) -> tuple[Card, str, str] | None:
+    """The card, the stage and the variant that `stage` (the card's own) or `card.stage` names; None if it names none.
+
+    `stage.variant` is one of several things that a stage returned; without it the variant is "".
+    """
+    first, *rest = name.split(".")
+    owner, path = (card, [first, *rest]) if first in card.stages else (cards.get(first), rest)
+    if owner is None or not path or path[0] not in owner.stages or len(path) > 2:
+        return None
+    return owner, path[0], path[1] if len(path) > 1 else ""
 
 
 def stage_inputs(spec: Mapping[str, Any]) -> dict[str, str]:
@@ -134,30 +228,87 @@ def stage_inputs(spec: Mapping[str, Any]) -> dict[str, str]:
     return dict(inputs) if isinstance(inputs, Mapping) else {i.rpartition(".")[2]: i for i in inputs}
 
 
+# --- every name a card uses must exist somewhere ---------------------------------------------------------------------
+
+
+@cache
+def scale_names() -> tuple[str, ...]:
+    """The scales a card can speak of: those of config/scales, but for one that is `like` another."""
+    files = sorted((CONFIG / "scales").glob("*.yaml"))
+    return tuple(f.stem for f in files if "like" not in (load_yaml(f) or {}))
+
+
+@cache
+def _roles() -> frozenset[str]:
+    """The roles of models that scales fill."""
+    return frozenset(r for s in scale_names() for r in load_yaml(CONFIG / "scales" / f"{s}.yaml").get("models", {}))
+
+
+@cache
+def _benchmarks() -> tuple[str, ...]:
+    """Ids (and patterns of ids) of the benchmarks in config/benchmarks."""
+    return tuple(
+        key for f in sorted((CONFIG / "benchmarks").glob("*.yaml")) for key in load_yaml(f) or {} if "/" in str(key)
+    )
+
+
+def _known_benchmark(benchmark: str) -> bool:
+    return any(fnmatchcase(benchmark, pattern) for pattern in _benchmarks())
+
+
 def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
-    rows = row_index(cards)
     where = _short(card.file)
+    _check_rows(card, where)
+    _check_sources(card, cards, where)
+    _check_scales(card, where)
+    ids = [c["id"] for c in card.claims]
+    for claim in card.claims:
+        if ids.count(claim["id"]) > 1:
+            raise ConfigError(f"{where}: claims: id '{claim['id']}' appears twice")
+        if "timing" in claim:
+            names = [t["name"] for t in card.data.get("timings", [])]
+            _check("timing", claim["timing"], names, f"{where}: claims.{claim['id']}.timing")
+
+
+def _check(kind: str, name: str, known: Iterable[str], where: str) -> None:
+    if name not in known:
+        raise UnknownName(kind, name, known, where=where)
+
+
+def _check_rows(card: Card, where: str) -> None:
+    """No row twice; labels are those of rows."""
     seen: set[str] = set()
-    for arm in card.arms:
-        for row in card.rows(arm):
+    for arm, spec in card.arms.items():
+        rows = card.rows(arm)
+        for row in rows:
             if row in seen:
                 raise ConfigError(f"{where}: arms.{arm}: row '{row}' appears twice in this card; rename one")
             seen.add(row)
+        label = spec.get("label", {})
+        if isinstance(label, str) and len(rows) > 1:
+            raise ConfigError(f"{where}: arms.{arm}.label: the arm has {len(rows)} rows; give a mapping row -> label")
+        for row in () if isinstance(label, str) else label:
+            _check("row", row, rows, f"{where}: arms.{arm}.label")
 
-    def check(name: str, key: str) -> None:
-        if qualify(card, name) not in rows:
-            raise UnknownName("arm", qualify(card, name), rows, where=f"{where}: {key}")
+
+def _check_sources(card: Card, cards: Mapping[str, Card], where: str) -> None:
+    """Arms, stages and rows that are read, shown or timed."""
+    rows = row_index(cards)
+    stages = [f"{c.key}.{s}" for c in cards.values() for s in c.stages]
+
+    def check(name: str, key: str, known: Iterable[str] = rows) -> None:
+        _check("arm or stage" if known is not rows else "arm", qualify(card, name), known, f"{where}: {key}")
 
     for arm, spec in card.arms.items():
         if "candidates" in spec:
             check(spec["candidates"]["from"], f"arms.{arm}.candidates.from")
         for name, source in spec.get("inputs", {}).items():
             if not stage_of(cards, card, source):
-                check(source, f"arms.{arm}.inputs.{name}")
+                check(source, f"arms.{arm}.inputs.{name}", [*rows, *stages])
     for stage, spec in card.stages.items():
         for name, source in stage_inputs(spec).items():
             if source not in ("corpus", "benchmark") and not stage_of(cards, card, source):
-                check(source, f"stages.{stage}.inputs.{name}")
+                check(source, f"stages.{stage}.inputs.{name}", [*rows, *stages])
     for i, table in enumerate(card.data.get("tables", [])):
         for arm in [*table["arms"], *(table[key] for key in ("baseline", "units_of", "oracle") if key in table)]:
             check(arm, f"tables.{i}.arms")
@@ -165,22 +316,75 @@ def _cross_check(card: Card, cards: Mapping[str, Card]) -> None:
         if "ours" in reported:
             check(reported["ours"]["arm"], f"reported.{i}.ours.arm")
     for timing in card.data.get("timings", []):
-        check(timing["a"], f"timings.{timing['name']}.a")
-        check(timing["b"], f"timings.{timing['name']}.b")
-    ids = [c["id"] for c in card.claims]
-    for claim in card.claims:
-        if ids.count(claim["id"]) > 1:
-            raise ConfigError(f"{where}: claims: id '{claim['id']}' appears twice")
-        if "timing" in claim:
-            names = [t["name"] for t in card.data.get("timings", [])]
-            if claim["timing"] not in names:
-                raise UnknownName("timing", claim["timing"], names, where=f"{where}: claims.{claim['id']}.timing")
+        for side in ("a", "b"):
+            check(timing[side], f"timings.{timing['name']}.{side}")
+
+
+def _check_scales(card: Card, where: str) -> None:
+    """Scales, and what differs by scale: benchmarks, models, sample groups, arms, stages and functions."""
+    nodes = {**card.stages, **card.arms}
+    used = {role for spec in nodes.values() for role in spec.get("models", {}).values()}
+    own = {role for roles in card.data.get("models", {}).values() for role in roles}
+    for role in own:
+        _check("model role", role, used, f"{where}: models")
+    for key, by_scale in _by_scale(card):
+        for scale, ids in by_scale.items():
+            _check("scale", scale, scale_names(), f"{where}: {key}")
+            for benchmark in ids if key.endswith("benchmark") or key == "benchmarks" else ():
+                _check_benchmark(benchmark, f"{where}: {key}.{scale}")
+    for timing in card.data.get("timings", []):
+        if "benchmark" in timing:
+            of_card = [b for scale in scale_names() for b in card.benchmarks_at(scale)]
+            _check("benchmark", timing["benchmark"], of_card, f"{where}: timings.{timing['name']}.benchmark")
+    for i, reported in enumerate(card.data.get("reported", [])):
+        if "ours" in reported:
+            _check_benchmark(reported["ours"]["benchmark"], f"{where}: reported.{i}.ours.benchmark")
+    for name, spec in nodes.items():
+        for role in spec.get("models", {}).values():
+            _check("model role", role, _roles() | own, f"{where}: {name}.models")
+    functions = {spec["fn"] for spec in nodes.values()}
+    for name in card.data.get("params", {}):
+        _check("function", name, {*functions, "all"}, f"{where}: params")
     for scale, settings in card.data.get("scales", {}).items():
-        known = {*card.arms, *card.stages}
-        for key in ("arms", "params", "seeds", "benchmarks", "seconds"):
+        at = f"{where}: scales.{scale}"
+        for name in settings.get("params", {}):
+            _check("arm, stage or function", name, {*nodes, *functions, "all"}, f"{at}.params")
+        for key in ("arms", "seeds", "benchmarks"):
             for name in settings.get(key, {}):
-                if name not in known and (key, name) not in (("params", "all"), ("seconds", "all")):
-                    raise UnknownName("arm", name, known, where=f"{where}: scales.{scale}.{key}")
+                _check("arm", name, card.arms, f"{at}.{key}")
+        for name, ids in settings.get("benchmarks", {}).items():
+            for benchmark in ids:
+                _check("benchmark", benchmark, card.benchmarks_at(scale), f"{at}.benchmarks.{name}")
+        if "sample" in settings:
+            _check_sample(card, settings["sample"], card.benchmarks_at(scale), at)
+
+
+def _by_scale(card: Card) -> Iterator[tuple[str, Mapping[str, Iterable[str]]]]:
+    """Every part of a card that is told by scale: its key, and scale -> ids of benchmarks where it holds such."""
+    for key in ("benchmarks", "models", "scales"):
+        yield key, card.data.get(key, {})
+    for stage, spec in card.stages.items():
+        yield f"stages.{stage}.benchmark", {scale: [b] for scale, b in spec.get("benchmark", {}).items()}
+    for timing in card.data.get("timings", []):
+        if isinstance(timing["n"], Mapping):
+            yield f"timings.{timing['name']}.n", dict.fromkeys(timing["n"], ())
+
+
+def _check_benchmark(benchmark: str, where: str) -> None:
+    if not _known_benchmark(benchmark):
+        raise UnknownName("benchmark", benchmark, _benchmarks(), where=where)
+
+
+def _check_sample(card: Card, groups: Mapping[str, Any], benchmarks: list[str], where: str) -> None:
+    """A group that an arm names and a scale does not size would be all queries; one that no arm names sizes nothing."""
+    named = {spec.get("sample", "all"): arm for arm, spec in card.arms.items()}
+    for group, arm in named.items():
+        if group != "all":
+            _check("sample group", group, groups, f"{where}.sample has none for arms.{arm}.sample")
+    for group, size in groups.items():
+        _check("sample group", group, {*named, "all"}, f"{where}.sample")
+        for benchmark in size if isinstance(size, Mapping) else ():
+            _check("benchmark", benchmark, [*benchmarks, "default"], f"{where}.sample.{group}")
 
 
 def where_of(card: Card) -> str:

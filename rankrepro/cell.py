@@ -1,7 +1,8 @@
 """The cell contract: what a method sees, and what it may return.
 
-A method is a function `fn(cell, *, parameters...) -> Output | dict[str, Output]`; the dictionary's keys are the variants
-its card lists, and its parameters are keyword-only, with annotations that the plan checks a card against.
+A method is a function `fn(cell, *, parameters...) -> Output | dict[str, Output]`; the keys of a dictionary are variants
+that the card lists. Parameters are keyword-only, with annotations that the plan checks a card against. A stage may also
+return arrays, name -> numpy array. Whatever a stage returns, its readers find in `cell.inputs`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from rankrepro import runs
 from rankrepro.benchmarks.base import Benchmark, Document
@@ -58,9 +59,28 @@ class Output:
     values: Mapping[str, Any]
     type: ClassVar[str] = "output"
 
-    def checked(self, cell: Cell) -> Output:
-        """This output in canonical form, or an OutputError."""
-        return self
+    def checked(self, cell: Cell, arm: bool = True) -> Self:
+        """This output in canonical form. An OutputError names the cell and the unit that is missing or wrong.
+
+        arm: it answers exactly the units of the cell; what a stage hands on may have others, as documents.
+        """
+        if arm:
+            self._check_units(cell)
+        units = [u for u in cell.queries if u in self.values] if arm else []
+        return type(self)({u: self._value(cell, u, arm) for u in dict.fromkeys([*units, *self.values])})
+
+    def _check_units(self, cell: Cell) -> None:
+        if missing := [u for u in cell.queries if u not in self.values]:
+            raise OutputError(
+                f"{cell.name}: {len(missing)} of {len(cell.queries)} units have no result in an output of type "
+                f"{self.type} (e.g. '{missing[0]}')"
+            )
+        if foreign := [u for u in self.values if u not in cell.queries]:
+            raise OutputError(f"{cell.name}: '{foreign[0]}' is no unit of this cell, but has a result")
+
+    def _value(self, cell: Cell, unit: str, arm: bool) -> Any:
+        """The value of a unit in canonical form."""
+        return self.values[unit]
 
 
 @dataclass(frozen=True)
@@ -70,14 +90,12 @@ class Ranking(Output):
     values: Mapping[str, Mapping[str, float]]
     type: ClassVar[str] = "ranking"
 
-    def checked(self, cell: Cell) -> Ranking:
-        if set(self.values) != set(cell.queries):
-            raise OutputError(f"{cell.name}: ranked {len(self.values)} queries, {len(cell.queries)} were given")
-        for q, scores in self.values.items():
-            if set(scores) != set(cell.candidates[q]):
-                changed = sorted(set(scores) ^ set(cell.candidates[q]))[:3]
-                raise OutputError(f"{cell.name}: query {q}: the candidate set changed (e.g. {', '.join(changed)})")
-        return Ranking(_ranked(cell, self.values))
+    def _value(self, cell: Cell, unit: str, arm: bool) -> dict[str, float]:
+        scores = self.values[unit]
+        if arm and set(scores) != set(cell.candidates[unit]):
+            changed = sorted(set(scores) ^ set(cell.candidates[unit]))[:3]
+            raise OutputError(f"{cell.name}: query {unit}: the candidate set changed (e.g. {', '.join(changed)})")
+        return _ranked(cell, unit, scores)
 
 
 @dataclass(frozen=True)
@@ -87,24 +105,26 @@ class Retrieval(Output):
     values: Mapping[str, Mapping[str, float]]
     type: ClassVar[str] = "retrieval"
 
-    def checked(self, cell: Cell) -> Retrieval:
-        if set(self.values) != set(cell.queries):
-            raise OutputError(f"{cell.name}: answered {len(self.values)} queries, {len(cell.queries)} were given")
-        for q, scores in self.values.items():
-            foreign = [d for d in scores if d not in cell.benchmark.corpus]
-            if foreign:
-                raise OutputError(f"{cell.name}: query {q}: '{foreign[0]}' is not a document of {cell.benchmark.id}")
-        skip = {q: set(cell.benchmark.queries[q].excluded) for q in self.values}
-        kept = {q: {d: s for d, s in scores.items() if d not in skip[q]} for q, scores in self.values.items()}
-        return Retrieval(_ranked(cell, kept))
+    def _value(self, cell: Cell, unit: str, arm: bool) -> dict[str, float]:
+        scores = self.values[unit]
+        if foreign := [d for d in scores if d not in cell.benchmark.corpus]:
+            raise OutputError(f"{cell.name}: query {unit}: '{foreign[0]}' is not a document of {cell.benchmark.id}")
+        query = cell.benchmark.queries.get(unit)
+        excluded = set(query.excluded) if query else ()
+        return _ranked(cell, unit, {d: s for d, s in scores.items() if d not in excluded})
 
 
 @dataclass(frozen=True)
 class Predictions(Output):
-    """unit -> list of predictions (a fold's test rows, for instance)."""
+    """unit -> list of predictions: of a task as many as it has rows, in their order."""
 
     values: Mapping[str, Sequence[float]]
     type: ClassVar[str] = "predictions"
+
+    def _value(self, cell: Cell, unit: str, arm: bool) -> list[float]:
+        numbers = [_finite(v, f"{cell.name}: {unit}: a prediction") for v in self.values[unit]]
+        _check_size(cell, unit, len(numbers), "predictions")
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,18 @@ class Likelihoods(Output):
     values: Mapping[str, tuple[float, int]]
     type: ClassVar[str] = "likelihoods"
 
+    def _value(self, cell: Cell, unit: str, arm: bool) -> tuple[float, int]:
+        value = self.values[unit]
+        if len(value) != 2:
+            raise OutputError(
+                f"{cell.name}: {unit} has {len(value)} numbers, not a log-likelihood and a count of tokens"
+            )
+        nll, tokens = (_finite(v, f"{cell.name}: {unit}: a log-likelihood or its count of tokens") for v in value)
+        if tokens < 1 or tokens != int(tokens):
+            raise OutputError(f"{cell.name}: {unit}: {tokens} is no number of tokens")
+        _check_size(cell, unit, int(tokens), "tokens")
+        return nll, int(tokens)
+
 
 @dataclass(frozen=True)
 class Text(Output):
@@ -122,44 +154,65 @@ class Text(Output):
     values: Mapping[str, str]
     type: ClassVar[str] = "text"
 
+    def _value(self, cell: Cell, unit: str, arm: bool) -> str:
+        if not isinstance(text := self.values[unit], str):
+            raise OutputError(f"{cell.name}: {unit} is a {type(text).__name__}, not a text")
+        return text
+
 
 @dataclass(frozen=True)
 class Facts(Output):
-    """name -> number, e.g. the bytes of an optimiser's state; per unit where the name is a unit id."""
+    """unit -> name -> number, every unit with the same names: `fact:<name>` is a measure.
 
-    values: Mapping[str, float]
+    What is true of a whole model (the bytes of its optimiser's state) is a fact of one unit, MODEL.
+    """
+
+    values: Mapping[str, Mapping[str, float]]
     type: ClassVar[str] = "facts"
 
-    def checked(self, cell: Cell) -> Facts:
-        bad = [k for k, v in self.values.items() if not math.isfinite(v)]
-        if bad:
-            raise OutputError(f"{cell.name}: fact '{bad[0]}' is not a finite number")
-        return self
+    def _check_units(self, cell: Cell) -> None:
+        if not self.values:
+            raise OutputError(f"{cell.name}: an output of type facts has no unit")
+        if set(self.values) & set(cell.queries):  # facts may be about something else, but not about some of the units
+            super()._check_units(cell)
+
+    def _value(self, cell: Cell, unit: str, arm: bool) -> dict[str, float]:
+        facts, first = self.values[unit], next(iter(self.values))
+        if not isinstance(facts, Mapping):
+            raise OutputError(f"{cell.name}: {unit}: facts are name -> number, not {facts!r}")
+        if changed := sorted(set(facts) ^ set(self.values[first])):
+            raise OutputError(f"{cell.name}: {unit} and {first} do not both have the fact '{changed[0]}'")
+        return {name: _finite(value, f"{cell.name}: {unit}: fact '{name}'") for name, value in facts.items()}
 
 
-@dataclass(frozen=True)
-class Trajectory(Output):
-    """step -> anything above, e.g. a training curve."""
+MODEL = "model"  # the unit of facts about a whole model
 
-    type: ClassVar[str] = "trajectory"
+OUTPUTS: dict[str, type[Output]] = {c.type: c for c in (Ranking, Retrieval, Predictions, Likelihoods, Text, Facts)}
 
 
-OUTPUTS: dict[str, type[Output]] = {
-    c.type: c for c in (Ranking, Retrieval, Predictions, Likelihoods, Text, Facts, Trajectory)
-}
-
-
-def _ranked(cell: Cell, values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+def _ranked(cell: Cell, query: str, values: Mapping[str, float]) -> dict[str, float]:
     """Scores rounded, best first, ties broken by document id."""
-    out: dict[str, dict[str, float]] = {}
-    for q in cell.queries:
-        scores = {d: round(float(s), DECIMALS) + 0.0 for d, s in values[q].items()}
-        if not scores:
-            raise OutputError(f"{cell.name}: query {q} has no scored document")
-        if not all(map(math.isfinite, scores.values())):
-            raise OutputError(f"{cell.name}: query {q} has a score that is not a finite number")
-        out[q] = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
-    return out
+    if not values:
+        raise OutputError(f"{cell.name}: query {query} has no scored document")
+    scores = {d: round(float(s), DECIMALS) + 0.0 for d, s in values.items()}
+    if not all(map(math.isfinite, scores.values())):
+        raise OutputError(f"{cell.name}: query {query} has a score that is not a finite number")
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _check_size(cell: Cell, unit: str, given: int, of: str) -> None:
+    """OutputError unless a unit has as many values as its benchmark says."""
+    expected = getattr(cell.benchmark, "sizes", {}).get(unit, given)
+    if given != expected or not given:
+        raise OutputError(f"{cell.name}: {unit} has {given} {of}, {max(expected, 1)} are needed")
+
+
+def _finite(value: Any, what: str) -> float:
+    """A number as Python and JSON have it; OutputError if it is none, or not finite."""
+    number = value.item() if hasattr(value, "item") else value  # of numpy or torch
+    if not isinstance(number, int | float) or not math.isfinite(number):
+        raise OutputError(f"{what} is not a finite number: {number!r}")
+    return number
 
 
 # --- cost ------------------------------------------------------------------------------------------------------------
@@ -279,10 +332,12 @@ class Cell:
     """One arm on one benchmark with one seed, as its method sees it.
 
     queries     query id -> text, the queries of this cell in a fixed order
+    pictures    query id -> name of its picture in `benchmark.images`, for the queries that have one
     candidates  query id -> document ids in the order the re-ranker is given them (empty for retrieval arms)
     decoys      query id -> the text of another query of this cell (placebos)
     models      name -> loaded model (rankrepro.models)
-    inputs      name -> Output of a stage or arm this cell builds on
+    inputs      name -> what a stage or arm that this cell builds on returned: the values of its Output (unit -> value),
+                of several by variant, or its arrays by name; where the card says `stage.variant`, that one alone
     history     what training logs: history.log(step, loss=...)
     """
 
@@ -293,6 +348,7 @@ class Cell:
     seed: int = 0
     models: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
     decoys: Mapping[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     history: History = field(default_factory=History)

@@ -12,6 +12,7 @@ from pathlib import Path
 from rankrepro import artifacts, benchmarks, lock, models
 from rankrepro.cards import Card
 from rankrepro.errors import BenchmarkError, StoreError, UnknownName
+from rankrepro.models.conversion import CONVERSIONS
 from rankrepro.plan import make_plan, scales
 
 
@@ -144,7 +145,7 @@ def _of_cache(cache: Path, need: Needed) -> Iterator[Leftover]:
     """Other versions than the pinned ones, artifacts of no plan, and what killed processes left."""
     catalogue = [a for a in artifacts.load_catalogue().values() if a.id in need.artifacts]
     keep = {a.folder for a in catalogue if a.source == "wheel"}
-    converted = {models.folder_name(a) for a in catalogue if a.model and a.model.format == "gguf"}
+    converted = {models.folder_name(a) for a in catalogue if a.model and a.model.format in CONVERSIONS}
     hub = {f"models--{a.name.replace('/', '--')}" for a in catalogue if a.source == "hub"}
     for kind, names in (("artifacts", keep), ("models", converted), ("hub", hub)):
         for path in _children(cache / kind):

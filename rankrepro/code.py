@@ -3,9 +3,9 @@
     METHODS.digest("first.train")                # the same after a comment, a docstring, a new neighbour, a move
     METHODS.reach("first.train")                 # {Definition("methods.ranker.first", "train"), ...}
 
-A reference is followed within the packages of a `Code` and no further. Imports are not hashed: a name stands for what it
-was imported from, and the module in which one of our own definitions lies does not count. What a module does when it is
-imported counts for everybody who imports it. Access by a computed name (`globals()`, a module handed on as a value)
+A reference is followed within the packages of a `Code` and no further. Imports are not hashed: a name stands for what
+it was imported from, and the module in which one of our own definitions lies does not count. What a module does when it
+is imported counts for everybody who imports it. Access by a computed name (`globals()`, a module handed on as a value)
 counts as a use of the whole module.
 
 The hash is over our own spelling of the tree, because `ast.dump` differs between versions of Python.
@@ -33,7 +33,7 @@ DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 
 
 class Definition(NamedTuple):
-    """A name bound at the top level of a module (`methods.parts.llm`), or all of them (WHOLE)."""
+    """A name bound at the top level of a module (`methods.parts.language.llm`), or all of them (WHOLE)."""
 
     module: str
     name: str
@@ -321,7 +321,7 @@ def _spell(node: Any, reference: Any) -> str:
         fields = [
             f"{name}={_spell(value, reference)}"
             for name, value in ast.iter_fields(node)
-            if name not in SKIPPED and value not in ([], None) or isinstance(node, ast.Constant) and name == "value"
+            if (name not in SKIPPED and value not in ([], None)) or (isinstance(node, ast.Constant) and name == "value")
         ]
         return f"{type(node).__name__}({', '.join(fields)})"
     if isinstance(node, list):
@@ -339,7 +339,7 @@ def _hash(text: str) -> str:
 
 
 def _after(dotted: str, name: str) -> list[str]:
-    """What follows the definition's name in a dotted one: `x` in `methods.parts.llm.CACHE.x`."""
+    """What follows the definition's name in a dotted one: `x` in `methods.parts.language.llm.CACHE.x`."""
     parts = dotted.split(".")
     return parts[parts.index(name) + 1 :] if name in parts else []
 

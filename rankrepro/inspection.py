@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rankrepro import benchmarks
 from rankrepro.errors import RankReproError, StoreError
+from rankrepro.plan import nodes
 from rankrepro.runs import read_run
-from rankrepro.store import Store, digest_of
+from rankrepro.store import Store
 
 
 def inspect(folder: Path) -> tuple[int, list[str]]:
@@ -38,7 +39,7 @@ def _stored(store: Store, digest: str) -> None:
     remedy = f"delete {store.path(digest)} and run the same command again: only this cell is recomputed"
     try:
         spec = manifest["spec"]
-        told = digest_of({**spec, "benchmark": spec["benchmark"]["digest"]})
+        told = nodes.digest(spec)
     except (KeyError, TypeError):
         raise StoreError(f"{store.path(digest)}: its manifest has no specification; {remedy}") from None
     if told != digest:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rankrepro import benchmarks
+from rankrepro import benchmarks, claims
 from rankrepro.cards import Card
+from rankrepro.claims import Claim
 from rankrepro.plan import Plan
 
 SPREAD = 0.3  # assumed standard deviation of a paired difference of a measure in [0, 1], where nothing was measured
-POWER, POWER_EQUIVALENCE = 0.8, 0.9  # an equivalence has two sides that must both hold
 
 
 def units_of(spec: Mapping[str, Any]) -> int:
@@ -53,7 +53,7 @@ class Stand:
         return asdict(self)
 
 
-def detectable(sd: float, n: int, alpha: float, power: float = POWER) -> float | None:
+def detectable(sd: float, n: int, alpha: float, power: float = 0.8) -> float | None:
     """The effect off its null for which `statistics.required_n` gives `n` units: its formula solved for the effect."""
     from rankrepro.judge.statistics import deviates
 
@@ -63,58 +63,42 @@ def detectable(sd: float, n: int, alpha: float, power: float = POWER) -> float |
 
 
 def stands(
-    card: Card, plan: Plan, arms: Sequence[str], measured: Mapping[str, Any] | None, spread: float, alpha: float = 0.05
+    card: Card, plan: Plan, measured: Mapping[str, Any] | None, spread: float, alpha: float = 0.05
 ) -> list[Stand]:
     """Every claim of `card` under `plan`, in the card's order.
 
-    arms      all rows of all cards, against misspelt ones
     measured  a judged results.json of the card at this or another scale, whose intervals tell spreads
     spread    assumed where nothing was measured
     """
     published = {c["id"]: c for c in measured["papers"][card.key]["claims"]} if measured else {}
-    outlook = _Outlook(card, plan, arms, spread, alpha, family_size(card))
-    return [stand for c in card.claims for stand in outlook.of(c, published.get(c["id"], {}))]
-
-
-def family_size(card: Card) -> int:
-    """The number m of claims over which a card's error level is divided, those not run included."""
-    return max(1, sum(_testable(c) and c.get("role", "claim") == "claim" for c in card.claims))
-
-
-def _testable(claim: Mapping[str, Any]) -> bool:
-    kinds = (claim.get("kind"), claim.get("role"))
-    return any(claim.get(k) for k in ("expr", "levels", "timing")) and "identity" not in kinds
+    parsed = claims.of(card)
+    outlook = _Outlook(card, plan, spread, alpha, claims.family_size(parsed))
+    return [stand for claim in parsed for stand in outlook.of(claim, published.get(claim.id, {}))]
 
 
 @dataclass
 class _Outlook:
     card: Card
     plan: Plan
-    arms: Sequence[str]
     spread: float
     alpha: float
     m: int
 
-    def of(self, claim: Mapping[str, Any], published: Mapping[str, Any]) -> list[Stand]:
+    def of(self, claim: Claim, published: Mapping[str, Any]) -> list[Stand]:
         from rankrepro.judge.claims import PLACEBO_ALPHA
-        from rankrepro.judge.expressions import expressions
 
-        name, kind = claim["id"], claim.get("kind", "superiority")
-        if not _testable(claim):
-            identity = "identity" in (kind, claim.get("role"))
-            return [Stand(name, "", note="true by construction" if identity else "not specified yet")]
-        placebo = claim.get("role") == "placebo"
-        level = PLACEBO_ALPHA if placebo else self.alpha / self.m
-        if claim.get("timing"):
-            return [self._timing(claim, published, level)]
-        over = claim.get("over", "all")
-        chosen = [b for b in self.plan.benchmarks[self.card.key] if over == "all" or b in over]
+        name = claim.id
+        if not claim.tested:
+            return [Stand(name, "", note="true by construction" if claim.identity else "not specified yet")]
+        level = PLACEBO_ALPHA if claim.role == "placebo" else self.alpha / self.m
+        if claim.timing:
+            return [self._timing(claim, level)]
+        chosen = claim.of(self.plan.benchmarks[self.card.key])
         if not chosen:
             return [Stand(name, "", note="none of its benchmarks is one of this scale")]
-        expression, _ = expressions(claim, self.card.key, self.arms)
-        rows = [term.arm for term in expression.terms]
-        combine = claim.get("combine", "any_of" if placebo else "all_of")
-        if combine == "any_of":
+        assert claim.kind is not None and claim.expression is not None
+        rows = [term.arm for term in claim.expression.terms]
+        if claim.combine == "any_of":
             level /= len(chosen)
         parts = []
         for benchmark in chosen:
@@ -125,56 +109,54 @@ class _Outlook:
             nodes = [self.plan.nodes[self.plan.rows[r][benchmark][0][1]] for r in rows]
             n = min(units_of(node.spec) for node in nodes)
             parts.append(self._part(claim, published, benchmark, n, level))
-        if combine == "macro" and kind != "share" and all(p.sd for p in parts):
+        if claim.combine == "macro" and claim.kind.estimate == "mean" and all(p.sd for p in parts):
             parts.append(self._macro(claim, parts, level))
         return parts
 
-    def _part(
-        self, claim: Mapping[str, Any], published: Mapping[str, Any], benchmark: str, n: int, level: float
-    ) -> Stand:
+    def _part(self, claim: Claim, published: Mapping[str, Any], benchmark: str, n: int, level: float) -> Stand:
         from rankrepro.judge.statistics import required_n
 
         sd, source = self._spread(claim, published, benchmark)
-        wanted, power = _wanted(claim), _power(claim)
-        note = f"at most: only units tagged {claim['where']}" if claim.get("where") else ""
+        assert claim.kind is not None
+        wanted, power = claim.target, claim.kind.power
+        note = f"at most: only units tagged {claim.where}" if claim.where else ""
         if sd is None or n < 2:
             few = {0: "the benchmark's card has no counts", 1: "a single unit has no spread"}
             lacks = few.get(n, "a ratio's spread has to be measured first")
-            return Stand(claim["id"], benchmark, n, level=level, wanted=wanted, note=lacks)
+            return Stand(claim.id, benchmark, n, level=level, wanted=wanted, note=lacks)
         distance = _distance(claim)
         needed = required_n(sd, distance, level, power) if distance else None
         shown = _effect(claim, detectable(sd, n, level, power))
-        return Stand(claim["id"], benchmark, n, sd, source, level, shown, wanted, needed, note)
+        return Stand(claim.id, benchmark, n, sd, source, level, shown, wanted, needed, note)
 
-    def _macro(self, claim: Mapping[str, Any], parts: Sequence[Stand], level: float) -> Stand:
+    def _macro(self, claim: Claim, parts: Sequence[Stand], level: float) -> Stand:
         """The mean over benchmarks: variances of the parts added, over their number squared."""
         n = sum(p.n for p in parts)
         se = math.sqrt(sum((p.sd or 0) ** 2 / p.n for p in parts)) / len(parts)
         sd = se * math.sqrt(n)
-        shown = _effect(claim, detectable(sd, n, level, _power(claim)))
+        assert claim.kind is not None
+        shown = _effect(claim, detectable(sd, n, level, claim.kind.power))
         source = " and ".join(dict.fromkeys(p.source for p in parts))
-        return Stand(claim["id"], "macro", n, sd, source, level, shown, _wanted(claim))
+        return Stand(claim.id, "macro", n, sd, source, level, shown, claim.target)
 
-    def _timing(self, claim: Mapping[str, Any], published: Mapping[str, Any], level: float) -> Stand:
-        name = claim["timing"]
+    def _timing(self, claim: Claim, level: float) -> Stand:
+        name = claim.timing or ""
         digest = self.plan.timings.get(self.card.key, {}).get(name)
         if digest is None:
-            return Stand(claim["id"], f"timing {name}", note="not timed at this scale")
+            return Stand(claim.id, f"timing {name}", note="not timed at this scale")
         n = self.plan.nodes[digest].spec["n"]
-        return Stand(claim["id"], f"timing {name}", n, level=level, note="a ratio of seconds: measured, not assumed")
+        return Stand(claim.id, f"timing {name}", n, level=level, note="a ratio of seconds: measured, not assumed")
 
-    def _spread(
-        self, claim: Mapping[str, Any], published: Mapping[str, Any], benchmark: str
-    ) -> tuple[float | None, str]:
-        if claim.get("kind") == "share":
-            bound = float(claim.get("bound", 0.5))
-            return math.sqrt(bound * (1 - bound)), "binomial"
+    def _spread(self, claim: Claim, published: Mapping[str, Any], benchmark: str) -> tuple[float | None, str]:
+        assert claim.kind is not None
+        if claim.kind.spread == "binomial":
+            return math.sqrt(claim.null * (1 - claim.null)), "binomial"
         spreads = {p["benchmark"]: s for p in published.get("per_benchmark", []) if (s := _measured(p)) is not None}
         if benchmark in spreads:
             return spreads[benchmark], "measured"
         if spreads:
             return max(spreads.values()), "measured elsewhere"
-        return (None, "") if claim.get("kind") == "ratio" else (self.spread, "assumed")
+        return (None, "") if claim.kind.spread == "measured" else (self.spread, "assumed")
 
 
 def _measured(part: Mapping[str, Any]) -> float | None:
@@ -185,29 +167,15 @@ def _measured(part: Mapping[str, Any]) -> float | None:
     return (high - low) / (2 * 1.959964) * math.sqrt(part["n"])
 
 
-def _wanted(claim: Mapping[str, Any]) -> float:
-    from rankrepro.judge.estimates import Rule
-
-    return Rule.of(claim).target
-
-
-def _distance(claim: Mapping[str, Any]) -> float | None:
+def _distance(claim: Claim) -> float | None:
     """Between the claim's null and its target (a margin from 0 where both are the same); None for a direction."""
-    from rankrepro.judge.estimates import Rule
-
-    rule = Rule.of(claim)
-    return None if rule.direction < 0 else rule.target - rule.null or abs(rule.null)
+    assert claim.kind is not None
+    return None if claim.kind.direction < 0 else claim.target - claim.null or abs(claim.null)
 
 
-def _effect(claim: Mapping[str, Any], distance: float | None) -> float | None:
+def _effect(claim: Claim, distance: float | None) -> float | None:
     """The effect that lies `distance` off the null; of an equivalence the margin."""
-    from rankrepro.judge.estimates import Rule
-
-    rule = Rule.of(claim)
-    if distance is None or rule.direction == 0:
+    assert claim.kind is not None
+    if distance is None or claim.kind.direction == 0:
         return distance
-    return rule.null + rule.direction * distance
-
-
-def _power(claim: Mapping[str, Any]) -> float:
-    return POWER_EQUIVALENCE if claim.get("kind") == "equivalence" else POWER
+    return claim.null + claim.kind.direction * distance

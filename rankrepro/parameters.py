@@ -1,8 +1,8 @@
 """The parameters of a method: from a card to keyword-only arguments, some of them dataclasses whose fields are flat.
 
-A card gives them in layers; the later ones win: of the card for `all`, of the card for a function, the arm's own, of the
-scale for `all`, of the scale for a function, of the scale for the arm. What is given for `all` goes to the functions that
-have such a parameter; what is given for a function or an arm, they must have.
+A card gives them in layers, and the later ones win: the card's for `all`, the card's for a function, the arm's own, the
+scale's for `all`, the scale's for a function, the scale's for the arm. What is given for `all` goes to the functions
+that have such a parameter; what is given for a function or an arm, they must have.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def of_node(card: Card, name: str, spec: Mapping[str, Any], scale: str, code: Co
     """What an arm's or stage's function is given at a scale. Raises UnknownName or ConfigError that names the key."""
     signature = signatures.of(spec["fn"], code, f"{where_of(card)}: {_kind(card, name)}.{name}.fn")
     params: dict[str, Any] = {}
-    for key, layer in _layers(card, name, spec, scale):
+    for key, layer in layers(card, name, spec, scale):
         for parameter, value in layer.items():
             if parameter in signature.parameters:
                 signature.parameters[parameter].check(value, f"{where_of(card)}: {key}.{parameter}")
@@ -46,17 +46,19 @@ def check(card: Card, code: Code) -> None:
     """Every parameter that a card gives for all, or for a function, is one of some arm's or stage's."""
     specs = {**card.stages, **card.arms}
     known = {s["fn"]: signatures.of(s["fn"], code, f"{where_of(card)}: {n}.fn").parameters for n, s in specs.items()}
+    anywhere = {parameter: None for parameters in known.values() for parameter in parameters}
     for key, sections in _sections(card):
         for name, params in sections.items():
-            of = {p: None for parameters in known.values() for p in parameters} if name == "all" else known.get(name, {})
-            if name != "all" and name not in known and name not in specs:
-                raise UnknownName("arm, stage or function", name, [*known, *specs, "all"], f"{where_of(card)}: {key}")
+            of: Mapping[str, Any] = anywhere if name == "all" else known.get(name, {})
+            names = [*known, "all"] if key == "params" else [*known, *specs, "all"]
+            if name not in names:
+                raise UnknownName("arm, stage or function", name, names, f"{where_of(card)}: {key}")
             for parameter in params if name not in specs else ():
                 if parameter not in of:
                     raise UnknownName("parameter", parameter, of, where=f"{where_of(card)}: {key}.{name}")
     for name, spec in specs.items():
         for scale in {"desk", *card.data.get("scales", {})}:
-            for key, layer in _layers(card, name, spec, scale):
+            for key, layer in layers(card, name, spec, scale):
                 for parameter in layer:
                     if parameter not in known[spec["fn"]] and not key.endswith(".all"):
                         raise UnknownName("parameter", parameter, known[spec["fn"]], where=f"{where_of(card)}: {key}")
@@ -82,7 +84,8 @@ def _sections(card: Card) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]
         yield f"scales.{scale}.params", settings.get("params", {})
 
 
-def _layers(card: Card, name: str, spec: Mapping[str, Any], scale: str) -> Iterator[Layer]:
+def layers(card: Card, name: str, spec: Mapping[str, Any], scale: str) -> Iterator[Layer]:
+    """Key and parameters of each layer that an arm or stage has at a scale, the weakest first."""
     own, of_scale = card.data.get("params", {}), card.at(scale).get("params", {})
     for key in ("all", spec["fn"]):
         yield f"params.{key}", own.get(key, {})

@@ -20,11 +20,25 @@ def multiplies_bfloat16(device: str) -> bool:
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def mixed(forward: Forward, device: str) -> Forward:
-    """The pass with matrices multiplied in bfloat16; weights and sums stay in the dtype of the weights."""
+def multiply_in_bfloat16(model: Any, device: str) -> str:
+    """Let the model's whole pass multiply matrices in bfloat16; weights and sums stay in the dtype of the weights.
+
+    Returns "bfloat16", or "" where the device would only emulate it: then the pass stays as it is.
+    """
     import torch
 
-    return torch.autocast(device, torch.bfloat16)(forward)  # type: ignore[no-any-return]
+    if not multiplies_bfloat16(device):
+        return ""
+    model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+    return "bfloat16"
+
+
+def multiply_exactly(dtype: str) -> None:
+    """Where the dtype is float32, products are, from now on in this process: GPUs may keep 10 bits of 23 (TF32)."""
+    import torch
+
+    if dtype == "float32":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def in_halves(forward: Forward, name: str) -> Forward:

@@ -11,19 +11,21 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal, resources
-from rankrepro.benchmarks.base import Benchmark
+from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal
+from rankrepro.benchmarks.base import Benchmark, Query
 from rankrepro.benchmarks.base import sample as pick
-from rankrepro.cell import Cell, Meter, Output
+from rankrepro.cell import Cell, History, Meter, Output
 from rankrepro.code import METHODS
-from rankrepro.errors import DISK_FULL, BenchmarkError, OutputError, RankReproError, StoreError
+from rankrepro.errors import DISK_FULL, BenchmarkError, OutputError, RankReproError, StoreError, UnknownName
 from rankrepro.phases import COMPUTING, IMPORTS, LOADING, WRITING, Phases
+from rankrepro.plan import resources
 from rankrepro.store import Store, no_room, room, write_whole
 
 PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetensors")
@@ -34,7 +36,7 @@ def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
     rehearsal.enter(file)
     job = json.loads(file.read_text())
     threads = job["threads"] or cores
-    _limit_threads(threads)
+    _set_environment(threads, {n["spec"]["dtype"] for n in job["nodes"]})
     if any(resources.on_gpu(n["spec"]) for n in job["nodes"]):
         resources.take_gpu(file.parent.parent)
     runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir())
@@ -49,11 +51,14 @@ def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
         write_whole(file.with_suffix(".done"), json.dumps(marker))
 
 
-def _limit_threads(threads: int) -> None:
-    """Before numpy or torch are imported: BLAS and OpenMP pools of this size."""
+def _set_environment(threads: int, dtypes: Collection[str]) -> None:
+    """What numpy, torch and JAX read when they are imported: pools of BLAS and OpenMP, and how GPUs are used."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["JAX_PLATFORMS"] = "cpu"  # it would take most of a GPU's memory from torch
+    if "float32" in dtypes:
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # products of float32 are exact, in models made from scratch too
 
 
 class _Progress:
@@ -119,16 +124,8 @@ class Runner:
             result = function(cell, **parameters.bind(function, spec["params"]))
         self.phases.enter(WRITING, node["name"])
         cost = cell.meter.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
-        if spec["kind"] == "stage" and not isinstance(result, Output):
-            self.store.put(digest, self._manifest(node), cost, arrays=result, history=cell.history.record())
-            return
-        variants = result if isinstance(result, dict) else {"main": result}
-        bad = [k for k, v in variants.items() if not isinstance(v, Output)]
-        if bad:
-            kind = type(variants[bad[0]]).__name__
-            raise OutputError(f"{node['name']}: variant '{bad[0]}' is a {kind}, not an Output of rankrepro.cell")
-        output = {k: {"type": v.type, "values": v.checked(cell).values} for k, v in variants.items()}
-        self.store.put(digest, self._manifest(node), cost, output=output, history=cell.history.record())
+        returned = _returned(cell, result, arm=spec["kind"] == "cell")
+        self.store.put(digest, self._manifest(node), cost, **returned, history=cell.history.record())
 
     def _methods(self, name: str, *specs: Mapping[str, Any]) -> list[Any]:
         """The functions of `specs`, imported with what their models need; then loading begins."""
@@ -171,16 +168,17 @@ class Runner:
         return Cell(
             name=name,
             benchmark=benchmark,
-            queries=queries,
+            queries={q: query.text for q, query in queries.items()},
             candidates=self._candidates(name, spec, queries),
             seed=spec["seed"],
             models={n: self.model(m["id"], spec["dtype"], m.get("mixed", False)) for n, m in spec["models"].items()},
             inputs={n: self._input(i) for n, i in spec["inputs"].items()},
-            decoys=decoys_of(queries),
+            pictures={q: query.image for q, query in queries.items() if query.image},
+            decoys={q: query.text for q, query in decoys_of(queries).items()},
             meter=Meter(),
         )
 
-    def _candidates(self, name: str, spec: Mapping[str, Any], queries: Mapping[str, str]) -> dict[str, list[str]]:
+    def _candidates(self, name: str, spec: Mapping[str, Any], queries: Iterable[str]) -> dict[str, list[str]]:
         source = spec["candidates"]
         if source is None:
             return {}
@@ -197,9 +195,14 @@ class Runner:
         return found
 
     def _input(self, source: Mapping[str, str]) -> Any:
-        if source["variant"] == "arrays":
-            return self.store.arrays(source["digest"])
-        return self.store.output(source["digest"])[source["variant"]]["values"]
+        """What a stage or arm returned, or of it the one variant that is asked for."""
+        result, variant = self.store.result(source["digest"]), source["variant"]
+        if not variant:
+            return result["main"] if set(result) == {"main"} else result
+        if variant not in result:
+            name = self.store.manifest(source["digest"]).get("name", source["digest"])
+            raise UnknownName("variant", variant, result, where=f"an input from {name}")
+        return result[variant]
 
     # --- paired timing ---
 
@@ -258,23 +261,43 @@ class Runner:
         }
 
 
+def _returned(cell: Cell, result: Any, arm: bool) -> dict[str, Any]:
+    """What a function returned, as `Store.put` takes it: Outputs, or, of a stage, arrays."""
+    import numpy as np
+
+    parts = result if isinstance(result, dict) else {"main": result}
+    known = Output if arm else (Output, np.ndarray)
+    for variant, part in parts.items():
+        if not isinstance(part, known):
+            wanted = "an Output of rankrepro.cell" + ("" if arm else " or a numpy array")
+            raise OutputError(f"{cell.name}: variant '{variant}' is a {type(part).__name__}, not {wanted}")
+    arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
+    if 0 < len(arrays) < len(parts):
+        raise OutputError(
+            f"{cell.name}: '{next(iter(arrays))}' is an array, other variants are Outputs: hand on one or the other"
+        )
+    if arrays:
+        return {"arrays": arrays}
+    return {"output": {v: {"type": p.type, "values": p.checked(cell, arm).values} for v, p in parts.items()}}
+
+
 def method(fn: str) -> Any:
     """`<module>.<function>` under methods/, imported."""
     module, name = METHODS.find(fn)
     return getattr(importlib.import_module(module), name)
 
 
-def queries_of(benchmark: Any, split: Sequence[str], sample: int | None, mode: str) -> dict[str, str]:
-    """Unit id -> text of a cell: the splits asked for, a fixed sample of them, decoys if it is a placebo."""
+def queries_of(benchmark: Any, split: Sequence[str], sample: int | None, mode: str) -> dict[str, Query]:
+    """Unit id -> what a cell is asked: the splits asked for, a fixed sample of them, another's query in a placebo."""
     if not isinstance(benchmark, Benchmark):
-        return {u: u for u in pick(benchmark.id, list(benchmark.units), sample)}
+        return {u: Query(u, u, "") for u in pick(benchmark.id, list(benchmark.units), sample)}
     chosen = benchmark.of_split(*split)
-    queries = {q: chosen[q].text for q in pick(benchmark.id, list(chosen), sample)}
+    queries = {q: chosen[q] for q in pick(benchmark.id, list(chosen), sample)}
     return decoys_of(queries) if mode == "decoy" else queries
 
 
-def decoys_of(queries: Mapping[str, str]) -> dict[str, str]:
-    """Each query with another query's text: a fixed cyclic shift over queries in hash order."""
+def decoys_of(queries: Mapping[str, Query]) -> dict[str, Query]:
+    """Each query's id with another query: a fixed cyclic shift over queries in hash order."""
     order = sorted(queries, key=lambda q: hashlib.sha256(f"decoy\t{q}".encode()).hexdigest())
     shift = max(1, len(order) // 2)
     moved = {q: queries[order[(i + shift) % len(order)]] for i, q in enumerate(order)}
@@ -292,10 +315,14 @@ def reorder(docs: list[str], order: str, query: str, seed: int) -> list[str]:
 
 def _only(cell: Cell, unit: str) -> Cell:
     """The same cell with one unit, no shards and a fresh meter."""
-    candidates = {unit: cell.candidates[unit]} if cell.candidates else {}
-    return Cell(
-        cell.name, cell.benchmark, {unit: cell.queries[unit]}, candidates, cell.seed, cell.models,
-        cell.inputs, {unit: cell.decoys[unit]}, Meter(),
+
+    def only(of: Mapping[str, Any]) -> dict[str, Any]:
+        return {unit: of[unit]} if unit in of else {}
+
+    return replace(
+        cell,
+        queries=only(cell.queries), pictures=only(cell.pictures), candidates=only(cell.candidates),
+        decoys=only(cell.decoys), meter=Meter(), history=History(), shards=None,
     )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from rankrepro import benchmarks
-from rankrepro.cards import ROOT, Card, load_cards, qualify, row_index, validate
+from rankrepro.card_form import expanded
+from rankrepro.cards import ROOT, Card, load_cards, qualify, row_index, validate, where_of
 from rankrepro.errors import ConfigError, StoreError, UnknownName
 
 FLOOR = ("baselines.first_stage", "baselines.random")  # rows every re-ranker is shown beside
@@ -45,14 +46,14 @@ scales:
     "arms": """\
 arms:
   rerank:
-    fn: $key.rerank  # methods/$key.py
+    fn: $key.rerank  # methods/$family/$key.py
+    label: $key
     candidates: {from: $first_stage, depth: $depth}
-    seconds: 0.01  # predicted, per query on one core
   decoy:
     fn: $key.rerank
+    label: $key, given another query
     candidates: {from: $first_stage, depth: $depth}
     queries: decoy  # the placebo: every query is replaced by another's
-    seconds: 0.01
 """,
     "tables": """\
 tables:
@@ -66,6 +67,7 @@ tables:
 
 CLAIMS = """\
   - id: $name-over-$rival_name
+    origin: ours  # `paper` for a sentence of the paper, `control` for a stricter question than its own
     sentence: Ranks better than $rival.
     kind: superiority
     measure: nDCG@10
@@ -114,7 +116,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from methods.$key import rerank
+from methods.$family.$key import rerank
 
 
 def first(make_cell: Any, query: str) -> str:
@@ -146,7 +148,7 @@ class Scaffold:
 def scaffold(
     key: str, of: str = "baselines", benchmark: str = "vital-mini/fever", insert: bool = False, root: Path = ROOT
 ) -> Scaffold:
-    """Write `papers/<key>.yaml`, `methods/<key>.py` and `tests/methods/test_<key>.py` below `root`.
+    """Write a card, a module and a test in the folders of a family, below `root`.
 
     of         the card whose comparison the method joins: its candidates, and its rows beside it
     benchmark  for scale quick; desk takes the full one of a `vital-mini/*`
@@ -159,10 +161,12 @@ def scaffold(
     values = _values(key, cards, of, benchmark)
     parts = {name: Template(text).substitute(values) for name, text in PARTS.items()}
     claims = Template(CLAIMS).substitute(values)
-    module, test = root / "methods" / f"{key}.py", root / "tests" / "methods" / f"test_{key}.py"
+    family = values["family"]
+    module = root / "methods" / family / f"{key}.py"
+    test = root / "tests" / "methods" / family / f"test_{key}.py"
     files = {module: Template(METHOD).substitute(values), test: Template(TEST).substitute(values)}
     stanza, claim = "", f"{values['name']}-over-{values['rival_name']}"
-    card = root / "papers" / f"{key}.yaml"
+    card = cards[key].file if key in cards else root / "papers" / family / f"{key}.yaml"
     if key in cards:
         missing = "".join(text for name, text in parts.items() if name not in cards[key].data)
         stanza = f"{missing}# and under claims:\n{claims}"
@@ -173,7 +177,7 @@ def scaffold(
     else:
         files[card] = Template(HEAD).substitute(values) + "".join(parts.values()) + "claims:\n" + claims
     if card in files:
-        validate(yaml.safe_load(files[card]), "card", f"papers/{key}.yaml")
+        validate(expanded(yaml.safe_load(files[card]), card.name), "card", card.name)
     for file, text in files.items():
         _write(file, text, may_exist=file == card and key in cards)
     return Scaffold(key, sorted(files), stanza, claim)
@@ -183,10 +187,18 @@ def _check_key(key: str, cards: Mapping[str, Card], root: Path) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", key) or keyword.iskeyword(key):
         raise ConfigError(f"'{key}' cannot name a module: use small letters, digits and _, a letter first")
     if key in cards and cards[key].implemented:
-        raise ConfigError(f"papers/{key}.yaml has arms already: nothing is overwritten; choose another key")
-    for file in (root / "methods" / key, root / "methods" / f"{key}.py", root / "tests" / "methods" / f"test_{key}.py"):
-        if file.exists():
+        raise ConfigError(f"{where_of(cards[key])} has arms already: nothing is overwritten; choose another key")
+    named = [*(root / "methods").rglob(key), *(root / "methods").rglob(f"{key}.py")]
+    for file in (*named, *(root / "tests" / "methods").rglob(f"test_{key}.py")):
+        if "parts" not in file.relative_to(root).parts[:-1]:  # what methods share has no name in cards
             raise ConfigError(f"{file} exists: nothing is overwritten; choose another key")
+
+
+def family_of(key: str, joined: Card, cards: Mapping[str, Card]) -> str:
+    """Of a card that is there its own; of a new one that of the card it joins, or of most re-rankers."""
+    if key in cards:
+        return cards[key].family
+    return joined.family if joined.family != "controls" else "llm_rerankers"
 
 
 def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dict[str, Any]:
@@ -198,7 +210,7 @@ def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dic
     joined = cards[of]
     ranking = [a for a, spec in joined.arms.items() if "candidates" in spec and spec.get("queries", "own") == "own"]
     if not ranking:
-        raise ConfigError(f"papers/{of}.yaml has no arm that re-ranks candidates: choose another card for --from")
+        raise ConfigError(f"{where_of(joined)} has no arm that re-ranks candidates: choose another card for --from")
     candidates = joined.arms[ranking[0]]["candidates"]
     rows = list(FLOOR) if of == "baselines" else [*FLOOR, *_rows(joined, ranking, cards)]
     owners = row_index(cards)
@@ -208,7 +220,7 @@ def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dic
         "key": key,
         "name": key.replace("_", "-"),
         "year": datetime.date.today().year,
-        "family": joined.family if joined.family != "controls" else "llm-rerankers",
+        "family": family_of(key, joined, cards),
         "quick": benchmark,
         "desk": benchmark.replace("vital-mini/", "vital/"),
         "sample": SAMPLE,

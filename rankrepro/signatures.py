@@ -1,6 +1,6 @@
 """What a method asks for: its parameters, models and inputs, read from its syntax tree. Nothing is imported.
 
-    of("first.train").parameters["tokens"]      # Parameter(name="tokens", required=True, work=1, rehearsal=1000, ...)
+of("first.train").parameters["tokens"]      # Parameter(name="tokens", required=True, work=1, rehearsal=1000, ...)
 """
 
 from __future__ import annotations

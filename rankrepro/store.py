@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankrepro.errors import DISK_FULL, StoreError
+from rankrepro.files import sha256, sync
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,13 +105,12 @@ class Store:
             (temporary / "cost.json").write_text(_dumps(cost))
             if history:
                 (temporary / "history.json").write_text(_dumps(history))
-            files = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in sorted(temporary.iterdir())}
+            files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(temporary.iterdir())}
             text = json.dumps({**manifest, "files": files}, indent=1, sort_keys=True, allow_nan=False)
             (temporary / MANIFEST).write_text(text)
-            for file in [*temporary.iterdir(), temporary]:
-                _fsync(file)
+            sync([*temporary.iterdir(), temporary])
             self._place(temporary, digest)
-            _fsync(self.folder)
+            sync([self.folder])
             self.forget_shards(digest)
         except OSError as error:
             raise StoreError(
@@ -153,11 +153,25 @@ class Store:
 
         return self._read(digest, "arrays.safetensors", load)
 
+    def result(self, digest: str) -> dict[str, Any]:
+        """What a stage or cell returned: its arrays by name, or the values of its Outputs by variant."""
+        if "arrays.safetensors" in self.manifest(digest)["files"]:
+            return self.arrays(digest)
+        return {variant: stored["values"] for variant, stored in self.output(digest).items()}
+
     def _read(self, digest: str, name: str, parse: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
-        """A file of a result, checked against its manifest. A damaged result is unmarked, so that it is made again."""
+        """A file of a result, checked against its manifest. A damaged result is unmarked, so that it is made again.
+
+        A whole result that never had such a file stays as it is: whoever asks for it is wrong.
+        """
         file = self.path(digest) / name
         try:
-            files, data = self._files(digest), file.read_bytes()
+            files = self._files(digest)
+            if name != MANIFEST and files and name not in files:
+                raise StoreError(
+                    f"{file.parent} never had {name}, only {', '.join(sorted(files))}: ask for what it has"
+                )
+            data = file.read_bytes()
             if name in files and hashlib.sha256(data).hexdigest() != files[name]["sha256"]:
                 raise ValueError("its bytes have changed")
             return parse(data)
@@ -181,16 +195,3 @@ class Store:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

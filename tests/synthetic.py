@@ -18,12 +18,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from rankrepro import claims
 from rankrepro.cards import ROOT, Card, load_cards, qualify
 from rankrepro.plan import make_plan
 
 BENCHMARKS = ("vital/dbpedia-entity", "vital/fever", "vital/climate-fever", "lint/rules")
 MEASURES = ("nDCG@10", "RR", "Judged@10", "Candidates-R")
-KINDS = ("superiority", "noninferiority", "equivalence", "ratio", "trend", "share", "identity")
+KINDS = tuple(claims.KINDS)
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "baseline not competent", "not run")
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
@@ -77,12 +78,12 @@ class _Maker:
     def files(self) -> dict[str, Any]:
         key = self.card.key
         tables, rows = self._tables()
-        claims = [self._claim(i, claim) for i, claim in enumerate(self._claims())]
+        judged = [self._claim(i, claim) for i, claim in enumerate(self._claims())]
         timings, seconds = self._timings()
         cells = list(self._cells(tables))
         page = {
             "tables": tables,
-            "claims": claims,
+            "claims": judged,
             "timings": timings,
             "curves": self._curves(),
             "cells": cells,
@@ -101,7 +102,7 @@ class _Maker:
         return {
             "results": results,
             "units": {"schema": 2, "paper": key, "rows": rows, "timings": seconds},
-            "examples": self._examples(claims),
+            "examples": self._examples(judged),
         }
 
     def _digests(self, cells: list[dict[str, Any]]) -> list[str]:
@@ -202,9 +203,9 @@ class _Maker:
 
     def _claims(self) -> list[dict[str, Any]]:
         """The card's, and where it has no test yet one that destroys an ingredient."""
-        claims = [dict(c) for c in self.card.claims]
-        if not any(c.get("role") == "placebo" for c in claims):
-            claims.append(
+        given = [dict(c) for c in self.card.claims]
+        if not any(c.get("role") == "placebo" for c in given):
+            given.append(
                 {
                     "id": f"{self.card.key}-placebo",
                     "role": "placebo",
@@ -212,7 +213,7 @@ class _Maker:
                     "sentence": "The method improves on its baseline with another query in its place.",
                 }
             )
-        return claims
+        return given
 
     def _claim(self, i: int, claim: Mapping[str, Any]) -> dict[str, Any]:
         r = self.random
@@ -255,7 +256,10 @@ class _Maker:
             "id": claim["id"],
             "kind": kind,
             "role": role,
+            "origin": claim.get("origin") or ("paper", "paper", "control", "ours")[offset % 4],
             "sentence": claim["sentence"],
+            "quantity": claim.get("quantity"),
+            "levels": claim.get("levels", []),
             "restated": claim.get("restated") or ("the paper uses a model of 7 billion parameters" if i == 1 else None),
             "measure": None if timing else measure,
             "expr": expr,
@@ -268,7 +272,7 @@ class _Maker:
             "p_holm": 0.0014 if verdict == "reproduced" else (0.4 if ran and role == "claim" else None),
             "p_permutation": None,
             "seed_sd": 0.004 if ran and i % 2 else None,
-            "min_effect": claim.get("min_effect", 0.01) if kind in ("superiority", "trend", "share") else None,
+            "min_effect": claim.get("min_effect", 0.01) if "min_effect" in claims.KINDS[kind].reads else None,
             "margin": claim.get("margin") or (0.02 if kind in ("noninferiority", "equivalence") else None),
             "bound": claim.get("bound") or {"share": 0.5, "ratio": 1.0}.get(kind),
             "needed_n": 840 if verdict == "inconclusive" else None,

@@ -28,6 +28,7 @@ from rankrepro.errors import ArtifactError, ChecksumMismatch, ConfigError, DiskB
 
 ROOT = Path(__file__).parents[1]
 NOTHING = "http://127.0.0.1:9/simple"  # nobody listens there
+PATIENCE = 600  # seconds after which a process counts as stuck
 
 
 # --- helpers: small real wheels, and pip pointed at them -------------------------------------------------------------
@@ -116,7 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.downloads += 1
             self.wfile.write(body[: len(body) // 2])
             self.server.halfway.set()
-            self.server.go.wait(60)
+            self.server.go.wait(PATIENCE)
             body = body[len(body) // 2 :]
         self.wfile.write(body)
 
@@ -405,7 +406,7 @@ def test_a_disk_that_fills_up(wheels: Path, cache: Path, content: bytes) -> None
     """The kernel refuses to write beyond 1 MB: zeros pass the download and fail to unpack, noise fails in pip."""
     artifact = make_wheel(wheels, {"big.bin": content})
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))"
-    said, errors = in_subprocess(artifact, cache, limit).communicate(timeout=60)
+    said, errors = in_subprocess(artifact, cache, limit).communicate(timeout=PATIENCE)
     assert said.startswith("DiskBudgetError toy: cannot write to"), said + errors
     assert os.strerror(errno.EFBIG) in said and "free some space" in said
     assert leftovers(cache) == []
@@ -421,9 +422,9 @@ def test_a_cache_that_cannot_be_written(wheels: Path, tmp_path: Path) -> None:
 def test_killed_half_way_nothing_has_the_final_name_and_the_next_fetch_works(index: Index, cache: Path) -> None:
     artifact = pin(index.wheel, ("toy_data/a.bin",), 400_000)
     process = in_subprocess(artifact, cache)
-    assert index.halfway.wait(60)
+    assert index.halfway.wait(PATIENCE)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     (left,) = leftovers(cache)
     assert f".tmp-{process.pid}-" in left
     index.go.set()
@@ -434,19 +435,19 @@ def test_killed_half_way_nothing_has_the_final_name_and_the_next_fetch_works(ind
 def test_interrupted_half_way_nothing_is_left(index: Index, cache: Path) -> None:
     artifact = pin(index.wheel, ("toy_data/a.bin",), 400_000)
     process = in_subprocess(artifact, cache)
-    assert index.halfway.wait(60)
+    assert index.halfway.wait(PATIENCE)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in errors and leftovers(cache) == []
 
 
 def test_two_processes_download_once(index: Index, cache: Path) -> None:
     artifact = pin(index.wheel, ("toy_data/a.bin",), 400_000)
     processes = [in_subprocess(artifact, cache) for _ in range(2)]
-    assert index.halfway.wait(60)
+    assert index.halfway.wait(PATIENCE)
     time.sleep(1)  # time for the second to arrive at the lock; its sweep must leave the first one alone
     index.go.set()
-    said = {p.communicate(timeout=60)[0].strip() for p in processes}
+    said = {p.communicate(timeout=PATIENCE)[0].strip() for p in processes}
     assert said == {str(cache / "artifacts" / artifact.folder)} and index.downloads == 1
     assert leftovers(cache) == [artifact.folder]
 
@@ -470,7 +471,8 @@ def test_a_lost_race_uses_the_winner(tmp_path: Path) -> None:
 def in_python(program: str, **env: str) -> str:
     """What a fresh process prints: the hub client reads its environment at import."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     return done.stdout + done.stderr
 
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from cells import make_cell
 
 from rankrepro.benchmarks.base import Benchmark, Document, Query, sample
-from rankrepro.cell import Cell, Facts, Ranking, Retrieval
+from rankrepro.cell import Cell, Facts, Likelihoods, Output, Predictions, Ranking, Retrieval, Text
 from rankrepro.errors import OutputError
 from rankrepro.runner import decoys_of, queries_of, reorder
 
@@ -18,14 +20,8 @@ DOCS = {d: Document(d, d, "text") for d in "abcd"}
 
 def cell(**changes: object) -> Cell:
     benchmark = Benchmark("x", {q: Query(q, f"text {q}", "test") for q in ("q1", "q2")}, DOCS)
-    defaults: dict = {
-        "name": "t.arm",
-        "benchmark": benchmark,
-        "queries": {"q1": "one", "q2": "two"},
-        "candidates": {"q1": ["a", "b"], "q2": ["c", "d"]},
-        "params": SimpleNamespace(),
-    }
-    return Cell(**{**defaults, **changes})
+    defaults: dict = {"benchmark": benchmark, "candidates": {"q1": ["a", "b"], "q2": ["c", "d"]}}
+    return make_cell(name="t.arm", **{**defaults, **changes})
 
 
 GOOD = {"q1": {"a": 1.0, "b": 2.0}, "q2": {"c": 0.0, "d": 0.0}}
@@ -40,7 +36,8 @@ def test_scores_are_rounded_and_ties_broken_by_document() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"q1": GOOD["q1"]}, "1 queries, 2 were given"),
+        ({"q1": GOOD["q1"]}, r"t\.arm: 1 of 2 units have no result .*'q2'"),
+        ({**GOOD, "q3": {"a": 1.0}}, "'q3' is no unit of this cell"),
         ({**GOOD, "q1": {"a": 1.0}}, "query q1: the candidate set changed"),
         ({**GOOD, "q1": {"a": 1.0, "b": 1.0, "c": 1.0}}, "the candidate set changed"),
         ({**GOOD, "q2": {"c": float("nan"), "d": 1.0}}, "not a finite number"),
@@ -57,8 +54,52 @@ def test_a_bad_retrieval_or_fact_is_refused() -> None:
         Retrieval({**GOOD, "q1": {"zzz": 1.0}}).checked(cell())
     with pytest.raises(OutputError, match="no scored document"):
         Retrieval({**GOOD, "q1": {}}).checked(cell())
-    with pytest.raises(OutputError, match="not a finite number"):
-        Facts({"x": float("nan")}).checked(cell())
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (Facts({}), "has no unit"),
+        (Facts({"model": {"bytes": NAN}}), r"t\.arm: model: fact 'bytes' is not a finite number"),
+        (Facts({"q1": {"tau": 1.0}}), "1 of 2 units have no result .*facts.*'q2'"),
+        (Facts({"q1": {"tau": 1.0}, "q2": {}}), "q2 and q1 do not both have the fact 'tau'"),
+        (Facts({"model": 3.0}), "facts are name -> number"),  # type: ignore[dict-item]
+        (Predictions({"q1": [0, 1], "q2": [0, NAN]}), "q2: a prediction is not a finite number"),
+        (Predictions({"q1": [0, 1], "q2": []}), "q2 has 0 predictions"),
+        (Predictions({"q1": [0, 1]}), "'q2'"),
+        (Likelihoods({"q1": (1.0, 2), "q2": (NAN, 2)}), "q2: a log-likelihood"),
+        (Likelihoods({"q1": (1.0, 2), "q2": (1.0, 0)}), "q2: 0 is no number of tokens"),
+        (Likelihoods({"q1": (1.0, 2), "q2": (1.0,)}), "q2 has 1 numbers"),  # type: ignore[dict-item]
+        (Text({"q1": "a", "q2": None}), "q2 is a NoneType, not a text"),  # type: ignore[dict-item]
+        (Text({"q1": "a"}), "'q2'"),
+    ],
+)
+def test_a_bad_output_is_refused_with_cell_and_unit(output: Output, words: str) -> None:
+    with pytest.raises(OutputError, match=words):
+        output.checked(cell())
+
+
+def test_a_benchmark_that_counts_rows_is_answered_with_as_many() -> None:
+    benchmark = SimpleNamespace(id="tasks", units=["t"], sizes={"t": 3})
+    tasks = make_cell(benchmark=benchmark, name="t.arm")
+    assert Predictions({"t": [0, 1, np.int64(1)]}).checked(tasks).values == {"t": [0, 1, 1]}
+    with pytest.raises(OutputError, match=r"t\.arm: t has 2 predictions, 3 are needed"):
+        Predictions({"t": [0, 1]}).checked(tasks)
+    with pytest.raises(OutputError, match=r"t\.arm: t has 4 tokens, 3 are needed"):
+        Likelihoods({"t": (1.0, 4)}).checked(tasks)
+
+
+def test_what_an_arm_answers_is_in_the_order_of_its_units_and_a_stage_may_answer_others() -> None:
+    assert list(Text({"q2": "b", "q1": "a"}).checked(cell()).values) == ["q1", "q2"]
+    documents = Text({"d": "a summary", "a": "another"})
+    assert documents.checked(cell(), arm=False) == documents
+    with pytest.raises(OutputError, match="'q1'"):
+        documents.checked(cell())
+    with pytest.raises(OutputError, match="a is a int, not a text"):
+        Text({"a": 1}).checked(cell(), arm=False)  # type: ignore[dict-item]
 
 
 def test_map_resumes_at_the_first_unfinished_batch(tmp_path: Path) -> None:
@@ -142,9 +183,9 @@ def test_samples_are_fixed_and_nested() -> None:
 
 
 def test_decoys_are_other_queries() -> None:
-    queries = {f"q{i}": f"text {i}" for i in range(7)}
+    queries = {f"q{i}": Query(f"q{i}", f"text {i}", "test", image=f"picture {i}") for i in range(7)}
     decoys = decoys_of(queries)
-    assert sorted(decoys.values()) == sorted(queries.values())
+    assert sorted(d.id for d in decoys.values()) == sorted(queries)
     assert all(decoys[q] != queries[q] for q in queries)
 
 

@@ -7,28 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests_support import Project, add_toy, make_project
-
-
-@pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = add_toy(make_project(tmp_path_factory.mktemp("once"), []))
-    project.run("papers=toy")
-    return project
+from tests_support import Project
 
 
 @pytest.fixture
-def ran(once: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """A copy of a project that ran at scale quick, with a cache of its own."""
-    shutil.copytree(once.folder, tmp_path / "project")
+def ran(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that ran at scale quick, with a cache of its own."""
     monkeypatch.setenv("RANKREPRO_CACHE", str(tmp_path / "cache"))
-    yield Project(tmp_path / "project")
+    return finished
 
 
 def clean(project: Project, *options: str) -> list[dict[str, Any]]:
@@ -40,9 +31,9 @@ def files(project: Project) -> set[Path]:
 
 
 def change_method(project: Project) -> None:
-    """A byte of a helper: lexical and overlap are new, and noise too, whose candidates are lexical's."""
+    """A number of a helper: lexical and overlap are new, and noise too, whose candidates are lexical's."""
     file = project.folder / "methods" / "parts" / "toy_words.py"
-    file.write_text(file.read_text() + "\n# changed\n")
+    file.write_text(file.read_text().replace("len(w) > 3", "len(w) > 2"))
 
 
 def test_nothing_to_clean_after_a_run(ran: Project) -> None:
@@ -79,7 +70,7 @@ def _files(path: Path) -> list[Path]:
 
 def test_results_of_another_scale_are_needed_here_too(ran: Project) -> None:
     """A result that only desk's plan names, in quick's store, is not deleted."""
-    card = ran.folder / "papers" / "toy.yaml"
+    card = ran.folder / "papers" / "llm_rerankers" / "toy.yaml"
     card.write_text(card.read_text().replace("quick: {sample: {all: 12}}", "quick: {sample: {all: 11}}"))
     assert len([x for x in clean(ran) if x["kind"] == "store"]) == 5  # samples of 12 are of no plan now
     card.write_text(card.read_text().replace("desk: {sample: {all: 60}}", "desk: {sample: {all: 12}}"))
@@ -131,7 +122,7 @@ def test_a_running_job_is_not_disturbed(ran: Project) -> None:
 
 def test_a_card_that_cannot_be_planned_keeps_everything(ran: Project) -> None:
     before = files(ran)
-    card = ran.folder / "papers" / "toy.yaml"
+    card = ran.folder / "papers" / "llm_rerankers" / "toy.yaml"
     card.write_text(card.read_text().replace("fn: toy.noise", "fn: toy.nois"))
     done = ran.python("-m", "rankrepro", "clean", "--yes", check=False)
     assert done.returncode == 1 and "did you mean 'noise'" in done.stderr

@@ -61,7 +61,7 @@ FILES = {
     "methods/__init__.py": "",
     "methods/parts/__init__.py": "",
     "methods/parts/losses.py": TABLE,
-    "methods/parts/tools.py": "WIDTH = 2\n\n\ndef cut(x, n):\n    return x[: n * WIDTH]\n\n\ndef unused():\n    return 1\n",
+    "methods/parts/tools.py": "WIDTH = 2\n\ndef cut(x, n):\n    return x[: n * WIDTH]\n\ndef unused():\n    return 1\n",
     "methods/parts/late.py": "def answer():\n    return 42\n",
     "methods/parts/registry.py": "ALL = []\n\n\ndef register(f):\n    ALL.append(f)\n    return f\n",
     "methods/family/toy.py": METHOD,

@@ -14,14 +14,14 @@ from rankrepro import artifacts, benchmarks, runs
 from rankrepro.benchmarks import pinned
 from rankrepro.benchmarks.base import Benchmark, Truth
 from rankrepro.errors import BenchmarkError, RunFileError
-from tests_support import make_project
+from tests_support import make_project, new_card
 
 CARD = """
 key: theirs
 title: Two runs of another tool
 year: 2026
 link: https://example.org/theirs
-family: llm-rerankers
+family: llm_rerankers
 summary: Run files, judged beside each other.
 benchmarks: {{quick: [trec-dl/2019], desk: [trec-dl/2019, trec-dl/2020]}}
 split: [test]
@@ -39,6 +39,13 @@ claims:
     expr: m(good) - m(poor)
     over: all
     min_effect: 0.01
+  - id: theirs-placebo
+    role: placebo
+    sentence: The poor run is better.
+    kind: superiority
+    measure: nDCG@10
+    expr: m(poor) - m(good)
+    over: all
 """
 
 
@@ -69,7 +76,7 @@ def test_run_files_are_arms_of_a_card(tmp_path: Path, year: tuple[Benchmark, Tru
         name: write(project.folder / "runs" / file, truth, noise)
         for name, file, noise in (("good", "good.trec", 1.0), ("poor", "deep/poor.trec", 3.0))
     }
-    (project.folder / "papers" / "theirs.yaml").write_text(CARD.format(**digests))
+    new_card(project.folder, "theirs").write_text(CARD.format(**digests))
     project.run("papers=theirs")
 
     results = json.loads((project.results / "judged" / "theirs" / "results.json").read_text())
@@ -84,7 +91,7 @@ def test_run_files_are_arms_of_a_card(tmp_path: Path, year: tuple[Benchmark, Tru
 
     changed = project.folder / "runs" / "good.trec"
     changed.write_text(changed.read_text().replace("made-up", "made-new"))
-    (project.folder / "papers" / "theirs.yaml").write_text(CARD.format(**digests).replace("k: 100", "k: 50"))
+    new_card(project.folder, "theirs").write_text(CARD.format(**digests).replace("k: 100", "k: 50"))
     done = project.run("papers=theirs", check=False)
     assert done.returncode != 0 and "params.sha256" in done.stdout + done.stderr
 

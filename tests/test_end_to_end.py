@@ -13,7 +13,7 @@ from tests_support import ROOT, make_project
 
 def test_every_baseline_from_artifacts_to_report(tmp_path: Path) -> None:
     project = make_project(tmp_path, ["baselines"])
-    file = project.folder / "papers" / "baselines.yaml"
+    file = project.folder / "papers" / "controls" / "baselines.yaml"
     card = yaml.safe_load(file.read_text())
     card["benchmarks"]["quick"] = ["vital-mini/fever"]
     quick = card["scales"]["quick"]

@@ -1,9 +1,11 @@
-"""How nodes are cut into jobs. That no two jobs wait for each other is tested on the cards (test_plan.py)."""
+"""How nodes are cut into jobs: counted on nodes of its own. That no two jobs wait for each other is tested on the cards
+(test_plan.py), whichever there are.
+"""
 
 from __future__ import annotations
 
-from rankrepro.packing import packed
 from rankrepro.plan import Node
+from rankrepro.plan.packing import packed, work
 
 SCALE = {"threads": 1, "job_seconds": 10}
 
@@ -50,6 +52,22 @@ def test_joined_jobs_stay_short_apart_from_timings_and_off_gpus() -> None:
     assert batches([a, node("t", 1, a, threads=0)]) == {"a", "t"}
     assert batches([a, node("b", 6, a, models=("llm",))]) == {"ab"}
     assert batches([a, node("b", 6, a, models=("llm",))], gpu=True) == {"a", "b"}
+
+
+def test_short_jobs_join_others_until_at_most_one_is_left() -> None:
+    """Four papers of an encoding, two arms on it, and a timing of these alone on the machine."""
+    nodes = []
+    for paper in "abcd":
+        encoding = node(f"{paper}0", 3)
+        arms = [node(f"{paper}{i}", 2, encoding) for i in (1, 2)]
+        nodes += [encoding, *arms, node(f"{paper}3", 1, *arms, threads=0)]
+    shortest, limit = 5.0, 2 * 10.0
+    found = packed(nodes, SCALE, shortest)
+    assert sorted(n.name for batch in found for n in batch) == sorted(n.name for n in nodes)
+    assert sum(work(b) < shortest for b in found if b[0].spec["threads"] == 1) <= 1
+    assert sum(work(b) < shortest for b in packed(nodes, SCALE, 0.0) if b[0].spec["threads"] == 1) > 1
+    assert all(work(b) <= limit for b in found)
+    assert all({n.spec["threads"] for n in b} == {b[0].spec["threads"]} for b in found)
 
 
 def test_in_a_job_a_node_comes_after_what_it_reads() -> None:

@@ -25,7 +25,7 @@ def section(title: str) -> str:
 def project(tmp_path: Path) -> Project:
     """The project as a reader has it after the installation: `make` finds its environment ready."""
     project = make_project(tmp_path, ["baselines", "icr"])
-    for name in ("Makefile", "requirements.lock", "tests/conftest.py", "tests/tests_support.py",
+    for name in ("Makefile", "requirements.lock", "tests/conftest.py", "tests/tests_support.py", "tests/cells.py",
                  "tests/methods/conftest.py"):  # fmt: skip
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def project(tmp_path: Path) -> Project:
         tool = tools / name
         tool.write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
         tool.chmod(0o755)
-    (tmp_path / ".venv" / ".installed").touch()
+    (tmp_path / ".venv" / ".installed").write_text(f"{tmp_path}\n")
     return project
 
 
@@ -95,7 +95,7 @@ def test_the_verdicts_it_tells_are_the_published_ones() -> None:
         r"^\| \[(\w+)\]\(reports/desk/\w+/tables\.md\).*\| (.*) \|$", (ROOT / "README.md").read_text(), re.M
     )
     published = {f.parent.name for f in (ROOT / "reports" / "desk").glob("*/results.json")}
-    assert {key for key, _ in lines} == published
+    assert lines and {key for key, _ in lines} <= published  # more may be published than README tells of
     for key, told in lines:
         page = json.loads((ROOT / "reports" / "desk" / key / "results.json").read_text())["papers"][key]
         found = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]

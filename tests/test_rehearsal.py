@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 from string import ascii_uppercase
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rankrepro import artifacts, benchmarks, budget, models, rehearsal
+from rankrepro import artifacts, benchmarks, budget, models, rehearsal, signatures
 from rankrepro.artifacts import Artifact, ModelEntry
 from rankrepro.benchmarks import msls
 from rankrepro.cards import load_cards
@@ -53,7 +54,7 @@ def inside(results: Path, script: str) -> Any:
 @pytest.mark.parametrize("key", PAPERS)
 def test_the_plan_is_that_of_scale_paper_made_small(key: str) -> None:
     paper, small = make_plan(CARDS, "paper", [key]), make_plan(CARDS, "rehearsal", [key])
-    instead, caps = small.scale["instead"], small.scale["caps"]
+    instead = small.scale["instead"]
 
     def cells(nodes: Any) -> set[tuple[Any, ...]]:
         return {(n.name, n.spec["fn"], instead.get(n.benchmark, n.benchmark), *sorted(n.spec["models"])) for n in nodes}
@@ -65,8 +66,10 @@ def test_the_plan_is_that_of_scale_paper_made_small(key: str) -> None:
     }
     for node in small.nodes.values():
         assert node.spec["dtype"] == "bfloat16" and node.spec["stand_ins"] == rehearsal.version()
-        numbers = {k: v for k, v in node.spec["params"].items() if k in caps and not isinstance(v, list)}
-        assert all(value <= caps[k] for k, value in numbers.items()), node.name
+        sizes = signatures.of(node.spec["fn"]).parameters
+        for name, value in node.spec["params"].items():
+            most, size = sizes[name].rehearsal, len(value) if isinstance(value, list) else value
+            assert most is None or size is None or size <= most, (node.name, name)
     assert not set(small.nodes) & {d for scale in ("quick", "desk", "paper") for d in make_plan(CARDS, scale).nodes}
 
 
@@ -82,10 +85,6 @@ def test_a_local_copy_changes_the_plan_of_scale_paper_alone(tmp_path: Path, monk
     monkeypatch.setenv(msls.FOLDER, str(tmp_path))
     assert digests("rehearsal") == small and digests("paper") != paper
     benchmarks.digest.cache_clear()
-
-
-def test_every_paper_with_a_method_is_rehearsed() -> None:
-    assert [key for key, card in CARDS.items() if card.implemented] == PAPERS
 
 
 def test_a_scale_takes_from_another_what_it_does_not_say() -> None:
@@ -137,7 +136,7 @@ def test_a_hub_model_is_fetched_verified_and_loaded_offline(results: Path) -> No
 
 
 def test_an_encoder_of_the_hub_has_a_stand_in(tmp_path: Path) -> None:
-    from methods.parts.encoder import encode
+    from methods.parts.retrieval.encoder import encode
 
     entry = ModelEntry("encoder", "safetensors")
     hub = Artifact("bert-base", "hub", "-", "-", "owner/bert", revision="r", size=1, members=("*",), model=entry)
@@ -151,7 +150,7 @@ def test_an_encoder_of_the_hub_has_a_stand_in(tmp_path: Path) -> None:
 def test_no_stand_in_is_an_error_that_says_where_to_add_it(tmp_path: Path) -> None:
     entry = ModelEntry("causal-lm", "safetensors")
     hub = Artifact("gemma-9b", "hub", "-", "-", "g/g", revision="r", size=1, members=("*",), model=entry)
-    with pytest.raises(ConfigError, match=r"gemma-9b.*FAMILIES"):
+    with pytest.raises(ConfigError, match=r"gemma-9b.*ARCHITECTURES"):
         stand_in_models.make([hub], tmp_path)
     with pytest.raises(ConfigError, match=r"beir/nq.*rehearsal/data\.py"):
         data.make(["beir/nq"], tmp_path)
@@ -168,7 +167,7 @@ def test_a_process_elsewhere_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
 IDENTIFIERS = """
 from rankrepro import artifacts, models
 from rankrepro.cell import Meter
-from methods.parts.listwise import Listwise
+from methods.parts.language.listwise import Listwise
 lm = models.load(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]), 1, "bfloat16")
 from transformers import AutoTokenizer
 plain = AutoTokenizer.from_pretrained(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]).folder)
@@ -225,13 +224,16 @@ def test_the_page_is_of_today() -> None:
     assert all(f"| {key} |" in page for key in PAPERS)
 
 
-def test_work_grows_with_passages_and_training_budgets() -> None:
+def test_work_grows_as_parameters_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"tokens": SimpleNamespace(work=1), "d": SimpleNamespace(work=2), "batch": SimpleNamespace(work=0)}
+    monkeypatch.setattr(signatures, "of", lambda fn: SimpleNamespace(parameters=sizes, trains=False))
+
     def node(fn: str, **params: Any) -> Node:
-        spec = {"fn": fn, "params": params, "models": {"llm": {"id": "llama-3.1-8b-instruct"}}}
+        spec = {"kind": "cell", "fn": fn, "params": params, "models": {"llm": {"id": "llama-3.1-8b-instruct"}}}
         return Node("x", "d", spec, 10.0, 1)
 
-    assert budget.work(node("a.rank", passage_tokens=400), node("a.rank", passage_tokens=40)) == 10
-    assert budget.work(node("a.rank", tokens=400), node("a.rank", tokens=40)) == 1  # no training: no budget
-    assert budget.work(node("a.train", tokens=400, d=8), node("a.train", tokens=40, d=4)) == 40
+    assert budget.work(node("a.rank", tokens=400, batch=8), node("a.rank", tokens=40, batch=4)) == 10
+    assert budget.work(node("a.rank", tokens=[1, 2, 3, 4], d=8), node("a.rank", tokens=[1], d=4)) == 16
+    assert budget.work(node("a.rank", d=8), None) == budget.work(node("a.rank", d=8), node("a.rank")) == 1
     # 10 s of 135 million parameters on a core of 75 GFLOP/s, as 8.03 billion on 125 TFLOP/s
     assert budget.gpu_seconds(node("a.rank"), None) == pytest.approx(10 * 8.03e9 / 135e6 * 75e9 / 125e12, rel=0.01)

@@ -7,12 +7,13 @@ import select
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from rankrepro import resources
+from rankrepro import signatures
 from rankrepro.cards import load_cards
-from rankrepro.plan import Job, load_scale, make_plan
+from rankrepro.plan import Job, load_scale, make_plan, resources
 
 
 def job(seconds: float = 100.0, models: tuple[str, ...] = (), benchmarks: tuple[str, ...] = ()) -> Job:
@@ -32,13 +33,22 @@ def test_memory_grows_with_weights_corpus_and_attempt() -> None:
 
 
 def test_gpus_are_asked_for_models_and_only_at_a_scale_that_is_meant_for_them() -> None:
-    plan = make_plan(load_cards(), "paper", "baselines,lost")
-    for j in plan.jobs.values():
-        names = {n.spec["fn"] for n in j.nodes}
-        assert resources.gpus(j, plan.scale) == (
-            bool(j.models) or bool(names & {"lost.train", "lost.search", "lost.speed"})
-        )
-        assert resources.gpus(j, load_scale("desk")) == 0
+    plan = make_plan(load_cards(), "paper", "baselines,icr")
+    found = {bool(j.models): resources.gpus(j, plan.scale) for j in plan.jobs.values()}
+    assert found == {True: 1, False: 0}
+    assert {resources.gpus(j, load_scale("desk")) for j in plan.jobs.values()} == {0}
+
+
+def test_a_function_that_trains_a_model_of_its_own_wants_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = {"a.train": True, "a.read": False}
+    monkeypatch.setattr(signatures, "of", lambda fn: SimpleNamespace(trains=marked[fn]))
+
+    def wants(fn: str) -> bool:
+        timing = {"kind": "timing", "models": {}, "a": {"fn": "a.read"}, "b": {"fn": fn}}
+        assert resources.on_gpu({"kind": "stage", "models": {}, "fn": fn}) == resources.on_gpu(timing)
+        return resources.on_gpu(timing)
+
+    assert wants("a.train") and not wants("a.read")
 
 
 def test_the_longest_chain_of_jobs_begins_first_and_the_whole_machine_waits() -> None:
@@ -59,7 +69,7 @@ def test_a_timing_is_work_for_a_gpu_if_its_arms_are() -> None:
 
 
 TAKE = """
-import os, sys; from pathlib import Path; from rankrepro.resources import take_gpu
+import os, sys; from pathlib import Path; from rankrepro.plan.resources import take_gpu
 take_gpu(Path(sys.argv[1])); print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True); sys.stdin.read()
 """
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from rankrepro.errors import BenchmarkError
+from rankrepro import runner as runners
+from rankrepro.benchmarks.base import Benchmark, Document, Query
+from rankrepro.cell import Ranking, Text
+from rankrepro.errors import BenchmarkError, OutputError, UnknownName
 from rankrepro.runner import Runner
 
 
@@ -36,12 +42,86 @@ def test_a_query_without_candidates_is_named(runner: Runner, query: str) -> None
         runner._candidates("x.arm", spec(2), {query: "text"})
 
 
+# --- what one node hands to the next ---
+
+DOCUMENTS = {d: Document(d, "", f"text {d}") for d in ("d1", "d2")}
+FEW = Benchmark("few", {"q1": Query("q1", "one", "test"), "q2": Query("q2", "two", "test")}, DOCUMENTS)
+
+
+@pytest.fixture
+def returned(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """returned(value, variant="", kind="stage"): store what a function returns, and read it as the next node would."""
+    runner._benchmarks["few"] = FEW
+
+    def store_and_read(value: Any, variant: str = "", kind: str = "stage") -> Any:
+        monkeypatch.setattr(runners, "method", lambda fn: lambda cell: value)
+        spec = {
+            "kind": kind, "fn": "toy.write", "params": {}, "models": {}, "seed": 0, "threads": 1, "dtype": "float32",
+            "benchmark": {"id": "few", "digest": ""}, "queries": {"split": ["test"], "sample": None, "mode": "own"},
+            "candidates": None, "inputs": {},
+        }  # fmt: skip
+        digest = "a" * 64
+        runner.compute({"name": "toy.write", "digest": digest, "spec": spec}, lambda done, total: None)
+        try:
+            return runner._input({"digest": digest, "variant": variant})
+        finally:
+            assert runner.store.has(digest)  # whatever a reader asks for, a result that is whole stays
+
+    return store_and_read
+
+
+def test_a_stage_hands_on_text_arrays_or_several_things(returned: Callable[..., Any], runner: Runner) -> None:
+    assert returned(Text({"d1": "a generated summary"})) == {"d1": "a generated summary"}
+    runner.store.path("a" * 64).rename(runner.folder / "earlier")
+    several = {"kept": Text({"d1": "x"}), "order": Ranking({"q1": {"d2": 1.0, "d1": 2.0}})}
+    assert returned(several) == {"kept": {"d1": "x"}, "order": {"q1": {"d1": 2.0, "d2": 1.0}}}
+    assert returned(several, "kept") == {"d1": "x"}
+    with pytest.raises(UnknownName, match=r"an input from toy\.write: unknown variant 'ordre'; did you mean 'order'"):
+        returned(several, "ordre")
+
+
+def test_a_stage_hands_on_arrays(returned: Callable[..., Any]) -> None:
+    arrays = {"vectors": np.eye(2), "ids": np.array([3, 4])}
+    assert {name: array.tolist() for name, array in returned(arrays).items()} == {
+        "vectors": [[1, 0], [0, 1]],
+        "ids": [3, 4],
+    }
+    assert returned(arrays, "ids").tolist() == [3, 4]
+
+
+def test_what_is_no_output_is_named(returned: Callable[..., Any]) -> None:
+    with pytest.raises(OutputError, match=r"toy\.write: variant 'b' is a list, not an Output .* or a numpy array"):
+        returned({"a": np.ones(2), "b": [1, 2]})
+    with pytest.raises(OutputError, match="'a' is an array, other variants are Outputs"):
+        returned({"a": np.ones(2), "b": Text({"d1": "x"})})
+    with pytest.raises(OutputError, match=r"toy\.write: variant 'a' is a ndarray, not an Output of rankrepro\.cell$"):
+        returned({"a": np.ones(2)}, kind="cell")
+    with pytest.raises(OutputError, match="2 of 2 units have no result"):
+        returned(Text({"d1": "of an arm every query is wanted"}), kind="cell")
+
+
+def test_a_decoy_brings_its_picture(runner: Runner) -> None:
+    pictured = {q: Query(q, "", "test", image=f"picture of {q}") for q in ("q1", "q2", "q3")}
+    shown = runners.queries_of(Benchmark("few", pictured, {}), ["test"], None, "decoy")
+    assert {q: query.image for q, query in shown.items() if query.image.endswith(q)} == {}
+
+
+def test_a_job_keeps_jax_off_the_gpu_and_float32_exact() -> None:
+    script = (
+        "import os; from rankrepro.runner import _set_environment as s; s(2, {%r})\n"
+        "print([os.environ.get(n) for n in ('OMP_NUM_THREADS', 'JAX_PLATFORMS', 'NVIDIA_TF32_OVERRIDE')])"
+    )
+    for dtype, exact in (("float32", "0"), ("bfloat16", None)):
+        printed = subprocess.check_output([sys.executable, "-c", script % dtype], text=True)
+        assert printed.strip() == str(["2", "cpu", exact])
+
+
 def test_inputs_of_a_job_are_named_by_what_they_leave_behind(runner: Runner) -> None:
     cell = {
         "kind": "cell",
         "benchmark": {"id": "vital/fever"},
         "models": {"llm": {"id": "small"}},
-        "inputs": {"embeddings": {"digest": "e" * 64, "variant": "arrays"}},
+        "inputs": {"embeddings": {"digest": "e" * 64, "variant": ""}},
         **spec(2),
     }
     timing = {**cell, "kind": "timing", "models": {}, "inputs": {}, "candidates": None, "a": cell, "b": cell}

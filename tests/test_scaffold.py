@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from rankrepro.cards import load_cards
+from rankrepro.code import Code
 from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.plan import make_plan
 from rankrepro.scaffold import scaffold
@@ -38,10 +39,14 @@ def contents(root: Path) -> dict[Path, bytes]:
 )
 def test_a_new_card_can_be_planned(root: Path, of: str, benchmark: str, rival: str) -> None:
     made = scaffold("my_own", of, benchmark, root=root)
-    names = ("methods/my_own.py", "papers/my_own.yaml", "tests/methods/test_my_own.py")
+    names = (
+        "methods/llm_rerankers/my_own.py",
+        "papers/llm_rerankers/my_own.yaml",
+        "tests/methods/llm_rerankers/test_my_own.py",
+    )
     assert [f.relative_to(root).as_posix() for f in made.written] == list(names) and not made.stanza
     cards = load_cards(root / "papers")
-    plan = make_plan(cards, "quick", ["my_own"], root / "methods")
+    plan = make_plan(cards, "quick", ["my_own"], code=Code(root=root))
     assert {"my_own.rerank", "my_own.decoy", rival, "baselines.random"} <= set(plan.rows)
     own = plan.nodes[plan.rows["my_own.rerank"][benchmark][0][1]].spec
     decoy = plan.nodes[plan.rows["my_own.decoy"][benchmark][0][1]].spec
@@ -50,7 +55,7 @@ def test_a_new_card_can_be_planned(root: Path, of: str, benchmark: str, rival: s
     claim, placebo = cards["my_own"].claims
     assert made.claim == claim["id"] and claim["expr"] == f"m(rerank) - m({rival})"
     assert placebo["role"] == "placebo" and placebo["expr"] == f"m(decoy) - m({rival})"
-    make_plan(cards, "desk", ["my_own"], root / "methods")
+    make_plan(cards, "desk", ["my_own"], code=Code(root=root))
 
 
 def test_the_written_module_and_test_are_clean(root: Path) -> None:
@@ -65,7 +70,7 @@ def test_the_written_module_and_test_are_clean(root: Path) -> None:
 
 
 def test_a_card_without_a_method_keeps_every_byte(root: Path) -> None:
-    card = root / "papers" / "fullrank.yaml"
+    card = root / "papers" / "llm_rerankers" / "fullrank.yaml"
     before = card.read_bytes()
     made = scaffold("fullrank", root=root)
     assert card.read_bytes() == before and card not in made.written
@@ -74,21 +79,21 @@ def test_a_card_without_a_method_keeps_every_byte(root: Path) -> None:
     data = yaml.safe_load(before.decode() + stanza)
     data["claims"] += yaml.safe_load(claims)
     card.write_text(yaml.safe_dump(data))  # as a user would paste it
-    plan = make_plan(load_cards(root / "papers"), "quick", ["fullrank"], root / "methods")
+    plan = make_plan(load_cards(root / "papers"), "quick", ["fullrank"], code=Code(root=root))
     assert "fullrank.rerank" in plan.rows
 
 
 def test_insert_appends_and_nothing_else(root: Path) -> None:
-    card = root / "papers" / "fullrank.yaml"
+    card = root / "papers" / "llm_rerankers" / "fullrank.yaml"
     before = card.read_text()
     made = scaffold("fullrank", insert=True, root=root)
     assert card in made.written and card.read_text().startswith(before)
     assert made.stanza.startswith("# under claims:")
-    assert "fullrank.decoy" in make_plan(load_cards(root / "papers"), "quick", ["fullrank"], root / "methods").rows
+    assert "fullrank.decoy" in make_plan(load_cards(root / "papers"), "quick", ["fullrank"], code=Code(root=root)).rows
 
 
 def test_what_a_card_has_is_not_written_again(root: Path) -> None:
-    card = root / "papers" / "fullrank.yaml"
+    card = root / "papers" / "llm_rerankers" / "fullrank.yaml"
     card.write_text(card.read_text() + "benchmarks: {quick: [lint/rules]}\n")
     scaffold("fullrank", insert=True, root=root)
     assert load_cards(root / "papers")["fullrank"].benchmarks_at("quick") == ["lint/rules"]

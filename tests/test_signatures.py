@@ -14,7 +14,7 @@ from rankrepro.code import Code
 from rankrepro.errors import ConfigError, UnknownName
 from rankrepro.parameters import bind, capped
 
-METHOD = '''
+METHOD = """
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -38,7 +38,7 @@ def fit(
 
 def helper(cell):
     return cell.models["encoder"]
-'''
+"""
 RECIPE = """
 from dataclasses import dataclass
 
@@ -89,7 +89,7 @@ def test_a_signature_is_flat_and_knows_sizes_models_and_inputs(code: Code) -> No
 def test_values_are_held_to_their_types(code: Code, name: str, good: object, bad: object) -> None:
     parameter = signatures.of("toy.fit", code).parameters[name]
     parameter.check(good, "card: here")
-    with pytest.raises(ConfigError, match="card: here: .* is not of the type that the method declares"):
+    with pytest.raises(ConfigError, match=r"card: here: .* is not of the type that the method declares"):
         parameter.check(bad, "card: here")
 
 

@@ -102,6 +102,23 @@ def test_a_changed_result_is_found_when_read_and_then_made_again(stored: Store) 
     assert not stored.has("a" * 64)
 
 
+def test_who_asks_for_what_a_result_never_had_harms_nothing(stored: Store) -> None:
+    with pytest.raises(StoreError, match=r"never had arrays\.safetensors, only cost\.json, output\.json"):
+        stored.arrays("a" * 64)
+    assert stored.has("a" * 64) and stored.output("a" * 64) == {"n": 1}
+
+
+def test_a_result_is_read_as_what_it_is(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("a" * 64, {}, {}, output={"main": {"type": "text", "values": {"q": "x"}}})
+    store.put("b" * 64, {}, {}, arrays={"x": np.arange(3)})
+    assert store.result("a" * 64) == {"main": {"q": "x"}}
+    assert store.result("b" * 64)["x"].tolist() == [0, 1, 2]
+    (store.path("b" * 64) / "arrays.safetensors").unlink()
+    with pytest.raises(StoreError, match="missing or damaged"):
+        store.result("b" * 64)
+
+
 def test_changed_arrays_are_found(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     store.put("b" * 64, {}, {}, arrays={"x": np.arange(6.0)})

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests_support import ROOT, TOY_CARD, Project, add_toy, make_project
+from tests_support import ROOT, Project
 
 
 def results(project: Project, paper: str = "toy") -> dict:
@@ -23,8 +22,8 @@ def judged(project: Project, name: str) -> dict:
     return json.loads((project.results / "judged" / "toy" / f"{name}.json").read_text())
 
 
-def test_a_paper_is_two_files(toy: Project) -> None:
-    done = toy.run()
+def test_a_paper_is_two_files(first_run: tuple[Project, subprocess.CompletedProcess[str]], finished: Project) -> None:
+    done, toy = first_run[1], finished
     data = results(toy)
     for name in ("results", "units", "examples"):
         schema = json.loads((ROOT / "workflow" / "schemas" / f"{name}.schema.json").read_text())
@@ -51,7 +50,8 @@ def test_a_paper_is_two_files(toy: Project) -> None:
     assert timing["n"] == 5
     assert timing["ci"][0] <= timing["ratio"] <= timing["ci"][1]
     assert timing["ratio"] == pytest.approx(timing["seconds_a"] / timing["seconds_b"])
-    assert data["papers"]["toy"]["claims"][1]["effect"] == pytest.approx(timing["ratio"])
+    claims = {c["id"]: c for c in data["papers"]["toy"]["claims"]}
+    assert claims["toy-faster"]["effect"] == pytest.approx(timing["ratio"])
     assert data["totals"]["compute_s"] > 0
     assert "NaN" not in json.dumps(data)
     assert "<table>" in (toy.folder / "reports" / "quick" / "toy" / "index.html").read_text()
@@ -63,14 +63,12 @@ def test_a_paper_is_two_files(toy: Project) -> None:
     for job in told["jobs"]:
         assert {"start-up", "computing", "writing"} <= {s["phase"] for s in job["spans"]}
 
-    # once more: nothing to do, and quickly
+    # once more: no rule is run, so that no process is started and no model opened
     before = {p: p.stat().st_mtime_ns for p in toy.results.rglob("*") if p.is_file() and "jobs" not in p.parts}
-    start = time.perf_counter()
-    toy.run()
-    seconds = time.perf_counter() - start
+    again = toy.run()
     after = {p: p.stat().st_mtime_ns for p in toy.results.rglob("*") if p.is_file() and "jobs" not in p.parts}
     assert before == after
-    assert seconds < 6  # 3 s on a quiet machine; tests may share it
+    assert "Execute" in done.stderr and "Execute" not in again.stderr and "Nothing to be done" in again.stderr
 
     # garbage truth: cells cannot tell
     first = toy.store()
@@ -83,20 +81,18 @@ def test_a_paper_is_two_files(toy: Project) -> None:
     assert toy.store() == first
 
 
-def test_a_killed_run_continues_with_the_same_command_and_the_same_result(tmp_path: Path) -> None:
-    toy = add_toy(make_project(tmp_path, []))
-    (toy.folder / "papers" / "toy.yaml").write_text(TOY_CARD.replace("batch: 2", "batch: 1"))
+def test_a_killed_run_continues_with_the_same_command_and_ends_where_an_undisturbed_one_does(
+    toy: Project, first_run: tuple[Project, subprocess.CompletedProcess[str]]
+) -> None:
     run = subprocess.Popen(
         toy.command("papers=toy"), cwd=toy.folder, env={**toy.env(), "TOY_PAUSE": "4"}, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     shard = None
-    for _ in range(600):
+    while not shard or len(shard.read_bytes().splitlines()) < 3:
+        assert run.poll() is None, "the run ended before it could be killed"
         time.sleep(0.1)
         shard = next(iter(toy.results.glob("shards/*/units.jsonl")), None)
-        if shard and len(shard.read_bytes().splitlines()) >= 3:
-            break
-    assert shard, "the run never got as far as a shard"
 
     # a second run in the same folder is refused while the first lives
     refused = toy.run("papers=toy", check=False)
@@ -109,18 +105,13 @@ def test_a_killed_run_continues_with_the_same_command_and_the_same_result(tmp_pa
     with shard.open("ab") as f:
         f.write(b'{"values": {"torn')  # a line the kill tore
     toy.run()
-    survived = toy.store()
+    assert toy.store() == first_run[0].store()
     assert not list(toy.results.glob("shards/*/units.jsonl"))
     assert kept >= 3
 
-    for name in ("store", "jobs", "judged"):
-        (toy.results / name).rename(toy.results / f"{name}-killed")
-    toy.run()
-    assert toy.store() == survived
 
-
-def test_results_that_left_the_store_are_computed_again_and_no_other(toy: Project) -> None:
-    toy.run()
+def test_results_that_left_the_store_are_computed_again_and_no_other(finished: Project) -> None:
+    toy = finished
     before = toy.store()
     victim = next(d for d in (toy.results / "store").iterdir() if "overlap" in (d / "manifest.json").read_text())
     stamps = {d.name: d.stat().st_mtime_ns for d in (toy.results / "store").iterdir() if d != victim}

@@ -10,20 +10,25 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("rankrepro", "methods", "workflow", "config", "profiles", "Snakefile", "environment.yml", "pyproject.toml")
+OTHERS = shutil.ignore_patterns("__pycache__", "mine.py")  # a method of the reader's own is no part of the project
 
 TOY_CARD = """
 key: toy
 title: A toy paper
 year: 2026
 link: https://example.org/toy
-family: llm-rerankers
+family: llm_rerankers
 summary: Scores a document by how many words it shares with the query.
-benchmarks: {quick: [vital-mini/fever], desk: [vital-mini/fever]}
+benchmarks: {quick: [vital-mini/fever], desk: [vital-mini/fever], paper: [lint/rules]}
 split: [train, test]
 scales: {quick: {sample: {all: 12}}, desk: {sample: {all: 60}}}
 arms:
@@ -42,6 +47,13 @@ claims:
     expr: m(overlap) - m(noise)
     over: all
     min_effect: 0.01
+  - id: toy-placebo
+    role: placebo
+    sentence: Noise ranks better than word overlap.
+    kind: superiority
+    measure: nDCG@10
+    expr: m(noise) - m(overlap)
+    over: all
 """
 
 TOY_TIMING = """  - id: toy-faster
@@ -146,20 +158,58 @@ def make_project(folder: Path, papers: list[str]) -> Project:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, folder / part, ignore=OTHERS)
         else:
             shutil.copy(source, folder / part)
-    (folder / "papers").mkdir()
     for key in papers:
-        shutil.copy(ROOT / "papers" / f"{key}.yaml", folder / "papers")
+        shutil.copy(card_file(ROOT, key), new_card(folder, key, card_file(ROOT, key).parent.name))
+    (folder / "papers").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "papers" / "seconds.yaml", folder / "papers")
     return Project(folder)
 
 
+def card_file(root: Path, key: str) -> Path:
+    """The card of a project, in the folder of its family."""
+    (file,) = (root / "papers").glob(f"*/{key}.yaml")
+    return file
+
+
+def new_card(root: Path, key: str, family: str = "llm_rerankers") -> Path:
+    """Where a card is to be written; its folder is there afterwards."""
+    file = root / "papers" / family / f"{key}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
 def add_toy(project: Project) -> Project:
-    (project.folder / "papers" / "toy.yaml").write_text(TOY_CARD + TOY_TIMING)
+    new_card(project.folder, "toy").write_text(TOY_CARD + TOY_TIMING)
     (project.folder / "methods" / "toy.py").write_text(TOY_METHOD)
     (project.folder / "methods" / "parts" / "toy_words.py").write_text(TOY_WORDS)
     return project
+
+
+_watches: list[tuple[str, list[tuple[Any, ...]]]] = []
+
+
+@cache
+def _watch() -> None:
+    """Install the hook, once: Python has no way to take one away."""
+    sys.addaudithook(lambda event, args: [seen.append(args) for name, seen in _watches if name == event] and None)
+
+
+@contextmanager
+def watched(event: str) -> Iterator[list[tuple[Any, ...]]]:
+    """The arguments of each audit event of this name ("open", "socket.connect") while the block runs.
+
+    Counts hold speed where seconds cannot: they are the same on a busy machine.
+    """
+    _watch()
+    watch = (event, [])
+    _watches.append(watch)
+    try:
+        yield watch[1]
+    finally:
+        _watches.remove(watch)
 
 
 def free_port() -> int:

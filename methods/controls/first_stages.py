@@ -6,9 +6,9 @@ from typing import Annotated
 
 import numpy as np
 
-from methods.parts.bm25 import Index
-from methods.parts.outputs import Scores
-from methods.parts.topk import best
+from methods.parts.retrieval.bm25 import Index
+from methods.parts.retrieval.outputs import Scores
+from methods.parts.retrieval.topk import best
 from rankrepro.cell import Cell, Retrieval, Size
 
 
@@ -29,7 +29,7 @@ def encode_corpus(
     cell: Cell, *, max_tokens: Annotated[int, Size(rehearsal=32)], batch: Annotated[int, Size(rehearsal=8)]
 ) -> dict[str, np.ndarray]:
     """Stage: embeddings [documents, dim] of the corpus in its own order, of `max_tokens` word pieces a document."""
-    from methods.parts.encoder import encode
+    from methods.parts.retrieval.encoder import encode
 
     texts = [d.content for d in cell.benchmark.corpus.values()]
     return {"embeddings": encode(cell.models["encoder"], texts, max_tokens, batch, cell.progress)}
@@ -39,7 +39,7 @@ def dense(
     cell: Cell, *, k: int, max_tokens: Annotated[int, Size(rehearsal=32)], batch: Annotated[int, Size(rehearsal=8)]
 ) -> Retrieval:
     """Exact search by cosine of sentence embeddings; the `k` best are kept. inputs: embeddings (encode_corpus)."""
-    from methods.parts.encoder import encode
+    from methods.parts.retrieval.encoder import encode
 
     ids, corpus = list(cell.benchmark.corpus), cell.inputs["embeddings"]["embeddings"]
 

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from methods.parts.outputs import Scores, from_order
+from methods.parts.retrieval.outputs import Scores, from_order
 from rankrepro.cell import Cell, Ranking
 
 

@@ -1,4 +1,4 @@
-"""Listwise re-ranking by a language model that nobody trained: a written permutation, or the logits of its first letter."""
+"""Listwise re-ranking by a language model that nobody trained: written permutations, or the first letter's logits."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from methods.parts import llm
-from methods.parts.listwise import Listwise, Window
-from methods.parts.outputs import from_order
-from methods.parts.windows import Order, check_windows, repair, slide, well_formed
+from methods.parts.language.listwise import Listwise, Way, walk
+from methods.parts.language.windows import Order, check_windows
+from methods.parts.retrieval.outputs import from_order
 from rankrepro.cell import Cell, Facts, Output, Ranking, Size
-
-Key = tuple[str, str]  # query id, way of decoding
 
 
 def rankgpt(
@@ -37,40 +34,20 @@ def rankgpt(
     check_windows(cell.name, window, step)
     prompts = Listwise(cell.models["llm"], cell.meter, passage_tokens)
 
+    ways: dict[str, Way] = {"constrained": "constrained", "free": stop}
+
     def rank(queries: list[str]) -> dict[str, dict[str, Any]]:
-        malformed: dict[str, list[bool]] = {q: [] for q in queries}
-
-        def permute(windows: dict[Key, Order]) -> dict[Key, Order]:
-            asked = {k: Window(k[0], cell.queries[k[0]], tuple(map(cell.document, d))) for k, d in windows.items()}
-            distinct = list(dict.fromkeys(asked.values()))
-            context, last = prompts.read(distinct)
-            out: dict[Key, Order] = {}
-            for way in decoding:
-                keys = [key for key in windows if key[1] == way]
-                rows = [distinct.index(asked[key]) for key in keys]
-                batch = [distinct[row] for row in rows]
-                if way == "constrained":
-                    answers = prompts.constrained(context.select(rows), batch)
-                else:
-                    answers = prompts.free(context.select(rows), last[rows], batch, stop)
-                for key, answer in zip(keys, answers, strict=True):
-                    docs = windows[key]
-                    out[key] = [docs[i] for i in repair(answer, len(docs))]
-                    if way == "free":
-                        malformed[key[0]].append(not well_formed(answer, len(docs)))
-            return out
-
-        starts = {(q, way): cell.candidates[q] for q in queries for way in decoding}
-        orders = slide(starts, window, step, permute)
-        return {q: {d: orders[q, d] for d in decoding} | {"malformed": malformed[q]} for q in queries}
+        walks = walk(cell, prompts, queries, window, step, [ways[name] for name in decoding])
+        return {q: {name: vars(walks[q][ways[name]]) for name in decoding} for q in queries}
 
     done = cell.map(list(cell.queries), rank, batch=batch)
     out: dict[str, Output] = {}
     if "constrained" in decoding:
-        out["rankgpt"] = Ranking({q: from_order(result["constrained"]) for q, result in done.items()})
+        out["rankgpt"] = Ranking({q: from_order(walks["constrained"]["order"]) for q, walks in done.items()})
     if "free" in decoding:
-        out["rankgpt_free"] = Ranking({q: from_order(result["free"]) for q, result in done.items()})
-        out["rankgpt_malformed"] = Facts({q: float(np.mean(result["malformed"])) for q, result in done.items()})
+        malformed = {q: {"malformed_rate": float(np.mean(walks["free"]["malformed"]))} for q, walks in done.items()}
+        out["rankgpt_free"] = Ranking({q: from_order(walks["free"]["order"]) for q, walks in done.items()})
+        out["rankgpt_malformed"] = Facts(malformed)
     return out
 
 
@@ -90,19 +67,8 @@ def first_token(
     prompts = Listwise(cell.models["llm"], cell.meter, passage_tokens)
 
     def rank(queries: list[str]) -> dict[str, Order]:
-        def permute(windows: dict[str, Order]) -> dict[str, Order]:
-            asked = [Window(q, cell.queries[q], tuple(map(cell.document, docs))) for q, docs in windows.items()]
-            context, _ = prompts.read(asked)
-            hidden = context.read([prompts.open] * len(asked))[:, -1]
-            logits = llm.logits(prompts.lm, hidden, prompts.letters).tolist()  # [windows, letters]
-            for q in windows:
-                cell.meter.add(q, input_tokens=len(prompts.open), forward_passes=1)
-            return {
-                q: [docs[i] for i in sorted(range(len(docs)), key=lambda i: -z[i])]
-                for (q, docs), z in zip(windows.items(), logits, strict=True)
-            }
-
-        return slide({q: cell.candidates[q] for q in queries}, window, step, permute)
+        walks = walk(cell, prompts, queries, window, step, ["single"])
+        return {q: walks[q]["single"].order for q in queries}
 
     done = cell.map(list(cell.queries), rank, batch=batch)
     return Ranking({q: from_order(order) for q, order in done.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from methods.parts.outputs import Scores, by_variant
+from methods.parts.retrieval.outputs import Scores, by_variant
 from rankrepro.cell import Cell, Output, Ranking, Size
 
 PASSAGE = "Passage:"
@@ -23,7 +23,7 @@ def pointwise(
     query_likelihood        mean log-probability of the query's tokens given the passage (Sachan et al. 2022, eq. 3)
     query_likelihood_decoy  the same with another query's text, if `placebo`
     """
-    from methods.parts import llm
+    from methods.parts.language import llm
 
     lm = cell.models["llm"]
     before, after = llm.turn(lm)
@@ -73,7 +73,7 @@ def bi_encoder(
 
     passage_tokens, query_tokens: word pieces that are read.
     """
-    from methods.parts.encoder import encode
+    from methods.parts.retrieval.encoder import encode
 
     encoder = cell.models["encoder"]
 

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -30,11 +30,14 @@ from typing import Any
 from rankrepro.benchmarks import base, splits
 from rankrepro.benchmarks.base import Benchmark, Truth
 from rankrepro.benchmarks.cards import Entry, entries, families, get
+from rankrepro.code import Code, Definition
 from rankrepro.errors import BenchmarkError, StoreError
+from rankrepro.files import sha256, sync
 
 __all__ = ["Benchmark", "Entry", "Truth", "build", "corpus_digest", "digest", "entries", "families", "get", "load"]
 __all__ += ["is_current", "load_truth", "pose_units", "register"]
 
+CODE = Code(["rankrepro.benchmarks"])  # what the content of a benchmark depends on
 MARKER = "benchmark.json"
 TRUTH = "truth/"
 STOOD_IN = ("irds", "bright", "msls")  # builders that read upstream files, for which a rehearsal makes stand-ins
@@ -115,7 +118,7 @@ def register(results: Path | None = None) -> list[str]:
     """
     from rankrepro.benchmarks import registered
 
-    text = (e for e in entries() if e.builder != "irds" and not hasattr(_builder(e), "read"))
+    text = (e for e in entries() if not hasattr(_builder(e), "read"))
     ours = {entry.id: entry.splits for entry in text}
     return registered.register(ours, registered.default_loader(results))
 
@@ -154,15 +157,20 @@ def _builder(entry: Entry) -> ModuleType:
     return importlib.import_module(f"rankrepro.benchmarks.{entry.builder}")
 
 
+def _part(entry: Entry, name: str) -> Definition:
+    """Where a builder's `build`, `write` or `read` is defined: its own, or base's."""
+    part = CODE.resolve(f"rankrepro.benchmarks.{entry.builder}.{name}")
+    return part if part and part.name == name else Definition("rankrepro.benchmarks.base", name)
+
+
 def _origin(entry: Entry, stood_in: bool) -> dict[str, Any]:
     from rankrepro import artifacts
 
     catalogue = artifacts.load_catalogue()
-    folder = Path(__file__).parent
     made_here = stood_in and entry.builder in STOOD_IN
     fingerprint = None if made_here else getattr(_builder(entry), "fingerprint", None)
     return {
-        "code": {m: _sha256(folder / f"{m}.py") for m in (entry.builder, "base", "splits")},
+        "code": {part: CODE.digest(_part(entry, part)) for part in ("build", "write", "read")},
         "artifacts": {a: artifacts.find(catalogue, a, entry.family).digest for a in entry.artifacts},
         "fingerprint": fingerprint() if fingerprint else "",
     }
@@ -180,23 +188,14 @@ def _write(entry: Entry, folder: Path, benchmark: Any, truth: Any, counts: Mappi
             "id": entry.id,
             "digest": digest(entry.id),
             "counts": counts,
-            "files": {name: _sha256(new / name) for name in names},
+            "files": {name: sha256(new / name) for name in names},
         }
         (new / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        _sync([*(new / name for name in names), new / MARKER, new])
+        sync([*(new / name for name in names), new / MARKER, new])
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _sync(paths: Iterable[Path]) -> None:
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _marker(folder: Path) -> dict[str, Any]:
@@ -211,18 +210,13 @@ def _verified(folder: Path, wanted: Any) -> dict[str, Any]:
     if not marker:
         raise BenchmarkError(f"{folder / MARKER} is missing or unreadable: delete {folder} and run again")
     for name, expected in marker["files"].items():
-        if wanted(name) and (not (folder / name).is_file() or _sha256(folder / name) != expected):
+        if wanted(name) and (not (folder / name).is_file() or sha256(folder / name) != expected):
             with suppress(OSError):
                 (folder / MARKER).unlink()  # so that it is built anew
             raise BenchmarkError(
                 f"{folder / name} is missing or has changed since it was built: run again, and it is built anew"
             )
     return marker
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _hash(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,9 +15,12 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Document:
+    """A text, a picture, or a picture with a text."""
+
     id: str
     title: str
     text: str
+    image: str = ""  # the name of its picture in a benchmark that has pictures (rankrepro.benchmarks.images)
 
     @property
     def content(self) -> str:
@@ -27,11 +30,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Query:
+    """Asked with a text, a picture, or both."""
+
     id: str
     text: str
     split: str  # one of SPLITS
     tags: tuple[str, ...] = ()  # e.g. ("novel",): slices a claim or table may ask for
     excluded: tuple[str, ...] = ()  # documents that are no candidates for this query: retrieval must skip them
+    image: str = ""  # as a document's
 
 
 class ReferredCorpus(Mapping[str, Document]):
@@ -91,29 +97,26 @@ def write(folder: Path, benchmark: Benchmark, truth: Truth) -> None:
     (folder / "truth" / "clusters.json").write_text(_dumps(truth.clusters))
 
 
-def read(folder: Path, benchmark_id: str) -> Benchmark:
-    """Inputs only: this never opens `folder/truth`."""
+def read_corpus(folder: Path) -> dict[str, Document]:
+    """A corpus that was copied into the folder."""
+    corpus = (Document(r["id"], r["title"], r["text"], r["image"]) for r in _read_lines(folder / "corpus.jsonl"))
+    return {d.id: d for d in corpus}
+
+
+def read(folder: Path, benchmark_id: str, corpus: Callable[[Path], Mapping[str, Document]] = read_corpus) -> Benchmark:
+    """Inputs only: this never opens `folder/truth`. `corpus` reads one that was not copied."""
     queries = [
-        Query(r["id"], r["text"], r["split"], tuple(r["tags"]), tuple(r["excluded"]))
+        Query(r["id"], r["text"], r["split"], tuple(r["tags"]), tuple(r["excluded"]), r["image"])
         for r in _read_lines(folder / "queries.jsonl")
     ]
     judgments = json.loads((folder / "judgments.json").read_text())
-    return Benchmark(benchmark_id, {q.id: q for q in queries}, _read_corpus(folder), judgments)
+    return Benchmark(benchmark_id, {q.id: q for q in queries}, corpus(folder), judgments)
 
 
 def read_truth(folder: Path) -> Truth:
     """Truth, for the judge alone."""
     load = {n: json.loads((folder / "truth" / f"{n}.json").read_text()) for n in ("qrels", "clusters")}
     return Truth(load["qrels"], load["clusters"])
-
-
-def _read_corpus(folder: Path) -> Mapping[str, Document]:
-    if (folder / "corpus.json").exists():
-        from rankrepro.benchmarks.irds import Corpus  # brings ir_datasets, which most benchmarks do without
-
-        return Corpus(**json.loads((folder / "corpus.json").read_text()))
-    corpus = (Document(r["id"], r["title"], r["text"]) for r in _read_lines(folder / "corpus.jsonl"))
-    return {d.id: d for d in corpus}
 
 
 def _dumps(value: object) -> str:

@@ -36,6 +36,7 @@ class Entry:
     split: str = ""
     cannot_show: str = ""
     artifacts: tuple[str, ...] = ()  # ids of config/artifacts.yaml
+    tags: tuple[str, ...] = ()  # what its queries may carry beside their split, for claims and tables with `where`
     params: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)  # what a build must find
     tolerance: float = 0.0  # relative deviation of the counts that is no error
@@ -113,7 +114,7 @@ def _read(file: Path) -> list[Entry]:
         if not (Path(__file__).parent / f"{values['builder']}.py").is_file():
             builders = sorted({p.stem for p in Path(__file__).parent.glob("*.py")})
             raise UnknownName("builder", values["builder"], builders, where)
-        values["artifacts"] = tuple(values.get("artifacts", ()))
+        values |= {key: tuple(values.get(key, ())) for key in ("artifacts", "tags")}
         found.append(Entry(id=benchmark_id, **values))
     return found
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
+from rankrepro.benchmarks.base import SPLITS, Benchmark, Document, Query, Truth
 from rankrepro.benchmarks.images import ImageBenchmark, encoded
 from rankrepro.errors import BenchmarkError
 
@@ -14,16 +14,16 @@ from rankrepro.errors import BenchmarkError
 def export_beir(benchmark: Benchmark, truth: Truth, folder: Path) -> None:
     """Write corpus.jsonl, queries.jsonl and qrels/<split>.tsv to `folder`, which must be new or empty.
 
-    BEIR has no place for `Query.excluded`: where a query has such documents, `excluded.jsonl` lists them. Where texts
-    are names of images, `images/` holds those.
+    BEIR has no place for `Query.excluded`: where a query has such documents, `excluded.jsonl` lists them. Nor for
+    pictures: where there are some, `images/` holds them, and a query or document names its own as `image`.
     """
     if folder.exists() and any(folder.iterdir()):
         raise BenchmarkError(f"{folder} is not empty: name a new folder, nothing is overwritten")
     (folder / "qrels").mkdir(parents=True)
     queries = benchmark.queries.values()
     documents = benchmark.corpus.values()
-    _lines(folder / "corpus.jsonl", ({"_id": d.id, "title": d.title, "text": d.text} for d in documents))
-    _lines(folder / "queries.jsonl", ({"_id": q.id, "text": q.text} for q in queries))
+    _lines(folder / "corpus.jsonl", ({"_id": d.id, "title": d.title, "text": d.text, **_image(d)} for d in documents))
+    _lines(folder / "queries.jsonl", ({"_id": q.id, "text": q.text, **_image(q)} for q in queries))
     if any(q.excluded for q in queries):
         _lines(folder / "excluded.jsonl", ({"_id": q.id, "excluded": q.excluded} for q in queries if q.excluded))
     if isinstance(benchmark, ImageBenchmark):
@@ -37,6 +37,10 @@ def export_beir(benchmark: Benchmark, truth: Truth, folder: Path) -> None:
         rows = [f"{q}\t{d}\t{grade}" for q in chosen for d, grade in sorted(truth.qrels.get(q, {}).items())]
         text = "\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n"
         (folder / "qrels" / f"{split}.tsv").write_text(text, encoding="utf-8")
+
+
+def _image(of: Query | Document) -> dict[str, str]:
+    return {"image": of.image} if of.image else {}
 
 
 def _lines(path: Path, rows: Iterable[object]) -> None:

@@ -192,14 +192,14 @@ class World:
         season = "winter" if condition == "winter" else "summer"
         light = "night" if condition == "night" else "day"
         tags = (light, season, "monsters") if condition == "monsters" else (light, season)
-        self.queries[query] = Query(query, query, split, tags)
+        self.queries[query] = Query(query, "", split, tags, image=query)
         self.qrels[query] = dict(sorted(grades.items()))
 
     def benchmark(self) -> tuple[ImageBenchmark, ImageTruth]:
         """All of it in the order of the names, which tell nothing."""
         queries = {q: self.queries[q] for q in sorted(self.queries)}
         qrels = {q: self.qrels[q] for q in queries}
-        corpus = {d: Document(d, "", d) for d in sorted(self.corpus)}
+        corpus = {d: Document(d, "", "", image=d) for d in sorted(self.corpus)}
         visible = {q: qrels[q] for q in queries if queries[q].split != "test"}
         walks = dict(sorted(self.walks.items()))
         inputs = ImageBenchmark(self.id, queries, corpus, visible, self.images, walks)

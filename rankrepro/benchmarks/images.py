@@ -1,7 +1,7 @@
-"""Benchmarks of images: queries and documents are pictures, and some pictures are frames of a walk.
+"""Benchmarks with pictures: queries, documents or both have one, named by their `image`; a text may ask for a picture.
 
-The text of a query or document is the name of its image, so that whatever moves texts about (a decoy, a sample) moves
-images. Names are opaque: where a picture was taken is truth.
+Some pictures are frames of a walk, and of some it is known where they were taken: that is truth, so their names are
+opaque.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,10 @@ class Images(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class ImageBenchmark(Benchmark):
-    """images: name -> pixels. walks: walk -> names of its frames, in order, one step apart."""
+    """images: name -> pixels. walks: walk -> names of its frames, in order, one step apart; none where nobody walked.
+
+    A frame that is a query or document has the id that its picture has as a name.
+    """
 
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     walks: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -57,9 +61,9 @@ class ImageBenchmark(Benchmark):
 
 @dataclass(frozen=True)
 class ImageTruth(Truth):
-    """poses: name -> where an image was taken (level, x, y, angle, condition). walks: as in the benchmark."""
+    """poses: name -> where a picture was taken (level, x, y, angle, condition), if that is known. walks: as there."""
 
-    poses: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    poses: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     walks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 

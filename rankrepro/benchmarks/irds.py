@@ -6,12 +6,13 @@ Queries and judgments are copied; the corpus, often millions of passages, stays 
 from __future__ import annotations
 
 import fcntl
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, ValuesView
 from pathlib import Path
 from typing import Any
 
-from rankrepro.benchmarks import splits
+from rankrepro.benchmarks import base, splits
 from rankrepro.benchmarks.base import Benchmark, Document, Query, ReferredCorpus, Truth
 from rankrepro.errors import BenchmarkError, UnknownName
 
@@ -75,6 +76,11 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     if not queries:
         raise BenchmarkError(f"{benchmark_id}: no query of {name} has a relevant document")
     return Benchmark(benchmark_id, queries, Corpus(name)), Truth(qrels, splits.clusters(qrels))
+
+
+def read(folder: Path, benchmark_id: str) -> Benchmark:
+    """Inputs; the corpus stays where ir_datasets keeps it."""
+    return base.read(folder, benchmark_id, lambda f: Corpus(**json.loads((f / "corpus.json").read_text())))
 
 
 def dataset(name: str) -> Any:

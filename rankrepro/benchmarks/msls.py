@@ -96,8 +96,8 @@ def build(
     split = dict.fromkeys((f.name for f in drawn), "train") | dict.fromkeys((f.name for f in asked), "test")
     inputs = ImageBenchmark(
         benchmark_id,
-        {q: Query(q, q, split[q], kept[q].pose[4:]) for q in sorted(split)},
-        {d: Document(d, "", d) for d in sorted(f.name for f in chain(*answers.values()))},
+        {q: Query(q, "", split[q], kept[q].pose[4:], image=q) for q in sorted(split)},
+        {d: Document(d, "", "", image=d) for d in sorted(f.name for f in chain(*answers.values()))},
         images=Pictures(root, {n: f.path for n, f in kept.items()}, params["size"]),
         walks={w: names for side in sides for w, names in sequences(side).items()},
     )

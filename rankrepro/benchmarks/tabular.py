@@ -63,6 +63,11 @@ class TabularBenchmark:
     def units(self) -> list[str]:
         return list(self.tasks)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Task id -> its rows: each is tested in one fold."""
+        return {name: len(task.x) for name, task in self.tasks.items()}
+
 
 @dataclass(frozen=True)
 class TabularTruth:

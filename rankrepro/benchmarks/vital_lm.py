@@ -39,6 +39,11 @@ class LmBenchmark:
     test: Mapping[str, np.ndarray]
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Test article -> the number of its tokens."""
+        return {name: len(tokens) for name, tokens in self.test.items()}
+
+    @property
     def units(self) -> list[str]:
         return list(self.test)
 

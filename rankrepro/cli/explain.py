@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rankrepro.cards import Card, load_cards, row_index
+from rankrepro import claims
+from rankrepro.cards import Card, load_cards, row_index, where_of
+from rankrepro.claims import Claim
 from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, Json, Reports, Scale
 from rankrepro.errors import ConfigError, UnknownName
@@ -27,19 +29,20 @@ def explain(
     """
     options.check_scale(scale)
     cards = load_cards()
-    card, wanted = find(cards, claim)
+    card, given = find(cards, claim)
+    wanted = claims.parse(given, card.key, where_of(card))
     data = options.judged(card.key, scale, reports)
-    judged = next((c for c in data["papers"][card.key]["claims"] if c["id"] == wanted["id"]), None) if data else None
+    judged = next((c for c in data["papers"][card.key]["claims"] if c["id"] == wanted.id), None) if data else None
     if as_json:
-        text.dump({"paper": card.key, "scale": scale, "claim": wanted, "result": judged})
+        text.dump({"paper": card.key, "scale": scale, "claim": given, "result": judged})
         return
     print(f"{card.key}: {text.plain(card.title)} ({card.year})")
-    print(f"{wanted['id']} ({wanted.get('role', 'claim')})\n")
-    text.paragraph(wanted["sentence"], "  ")
-    if wanted.get("restated"):
+    print(f"{wanted.id} ({wanted.role}; {claims.ORIGINS[wanted.origin]})\n")
+    text.paragraph(wanted.sentence, "  ")
+    if wanted.restated:
         text.heading("what is tested here instead, and why")
-        text.paragraph(wanted["restated"], "  ")
-    if not any(wanted.get(k) for k in ("expr", "levels", "timing")):
+        text.paragraph(wanted.restated, "  ")
+    if wanted.kind is None or not (wanted.expression or wanted.timing):
         _untested(card, wanted)
         return
     text.heading("tested")
@@ -71,39 +74,39 @@ def find(cards: Mapping[str, Card], name: str) -> tuple[Card, Mapping[str, Any]]
     return found[0]
 
 
-def _untested(card: Card, claim: Mapping[str, Any]) -> None:
-    if "identity" in (claim.get("kind"), claim.get("role")):
+def _untested(card: Card, claim: Claim) -> None:
+    if claim.identity:
         text.heading("verdict: identity")
-        print(f"  true by construction, held by {claim.get('test', 'a unit test')}; never counted as reproduced")
+        print(f"  true by construction, held by {claim.test or 'a unit test'}; never counted as reproduced")
         return
     text.heading("verdict: not run")
-    print(f"  papers/{card.key}.yaml does not say yet how this sentence is tested: it has no `expr`")
+    print(f"  {where_of(card)} does not say yet how this sentence is tested: it has no `expr`")
 
 
-def _tested(cards: Mapping[str, Card], card: Card, claim: Mapping[str, Any], scale: str) -> None:
-    from rankrepro.judge.expressions import expressions
+def _tested(cards: Mapping[str, Card], card: Card, claim: Claim, scale: str) -> None:
     from rankrepro.plan import make_plan
 
     made = make_plan(cards, scale, [card.key])
-    if claim.get("timing"):
+    if claim.timing:
         _timing(card, claim, made)
         return
     arms = row_index(cards)
-    expression, guard = expressions(claim, card.key, list(arms))
-    print(f"  {claim.get('kind', 'superiority')}: {expression.text}")
+    expression, guard = claim.expression, claim.guard
+    assert claim.kind is not None and expression is not None
+    print(f"  {claim.kind.name}: {expression.text}")
+    if claim.quantity:
+        text.paragraph(f"in words: {claim.quantity}", "  ")
     print(f"  measure: {', '.join(dict.fromkeys(t.measure for t in expression.terms))}")
-    over = claim.get("over", "all")
-    there = [b for b in made.benchmarks[card.key] if over == "all" or b in over]
-    combine = claim.get("combine", "any_of" if claim.get("role") == "placebo" else "all_of")
+    there = claim.of(made.benchmarks[card.key])
     words = {
         "all_of": "on every one",
         "any_of": "on at least one, p corrected for the choice",
         "macro": "on their mean",
     }
-    print(f"  over {', '.join(there) or f'no benchmark of scale {scale}'}: {words[combine]}")
-    if claim.get("where"):
-        print(f"  only units tagged {claim['where']}")
-    for row in dict.fromkeys(t.arm for t in (*expression.terms, *(guard.terms if guard else ()))):
+    print(f"  over {', '.join(there) or f'no benchmark of scale {scale}'}: {words[claim.combine]}")
+    if claim.where:
+        print(f"  only units tagged {claim.where}")
+    for row in dict.fromkeys(t.arm for t in claim.terms):
         _row(cards, arms, made, row, there)
     if guard:
         print(f"  guard: {guard.text} must be above 0, or winning against that arm would prove nothing")
@@ -139,8 +142,8 @@ def _row(
         print(f"    {benchmark}: " + "; ".join([*said, *filter(None, (models, params))]))
 
 
-def _timing(card: Card, claim: Mapping[str, Any], made: Any) -> None:
-    timing = next(t for t in card.data["timings"] if t["name"] == claim["timing"])
+def _timing(card: Card, claim: Claim, made: Any) -> None:
+    timing = next(t for t in card.data["timings"] if t["name"] == claim.timing)
     digest = made.timings.get(card.key, {}).get(timing["name"])
     print(f"  ratio of seconds: {timing['a']} / {timing['b']}, both in one process, alone, unit by unit")
     if digest:
@@ -150,29 +153,27 @@ def _timing(card: Card, claim: Mapping[str, Any], made: Any) -> None:
         print("  not timed at this scale")
 
 
-def _rule(card: Card, claim: Mapping[str, Any]) -> list[str]:
-    """The claim's null, target and level in words (rankrepro/judge/claims.py has the table)."""
+def _rule(card: Card, claim: Claim) -> list[str]:
+    """The claim's null, target and level in words (rankrepro/claims.py has the table)."""
     from rankrepro.judge.claims import PLACEBO_ALPHA
-    from rankrepro.judge.estimates import Rule
-    from rankrepro.outlook import family_size
 
-    rule, kind = Rule.of(claim), claim.get("kind", "superiority")
-    if claim.get("role") == "placebo":
+    assert claim.kind is not None
+    null, target, direction = claim.null, claim.target, claim.kind.direction
+    if claim.role == "placebo":
         return [
             f"this is a placebo: it must fail. It would pass with p < {PLACEBO_ALPHA:g} and an interval at "
-            f"{100 - 100 * PLACEBO_ALPHA:.4g} % above {rule.null:g}"
+            f"{100 - 100 * PLACEBO_ALPHA:.4g} % {'below' if direction < 0 else 'above'} {null:g}"
         ]
-    m = family_size(card)
-    if rule.direction == 0:
-        null, target, refuted = f"lies within {-rule.null:g} and {rule.null:g}", "", "outside of them"
-    elif rule.direction < 0:
-        null, target, refuted = f"lies below {rule.null:g}", "", f"above {rule.target:g}"
+    m = claims.family_size(claims.of(card))
+    if direction == 0:
+        lies, refuted = f"lies between {-null:g} and {null:g}", "outside of them"
+    elif direction < 0:
+        lies, refuted = f"lies below {null:g}", f"above {target:g}"
     else:
-        null, refuted = f"lies above {rule.null:g}", f"below {rule.target:g}"
-        target = f", and the effect is at least {rule.target:g}" if rule.target > rule.null else ""
-    unit = {"share": "share of units", "trend": "slope per level", "ratio": "ratio"}.get(kind, "difference")
+        lies, refuted = f"lies above {null:g}", f"below {target:g}"
+        lies += f", and the effect is at least {target:g}" if target > null else ""
     return [
-        f"the {100 - 100 * ALPHA / m:.4g} % interval of the {unit} {null}{target}",
+        f"the {100 - 100 * ALPHA / m:.4g} % interval of the {claim.kind.words.effect} {lies}",
         f"(level 1 - {ALPHA:g} / m, with m = {m}: the claims of the card that can be tested),",
         f"and p, adjusted by Holm's method over those claims, is below {ALPHA:g}",
         f"refuted if the 95 % interval lies {refuted}",
@@ -192,7 +193,9 @@ def _verdict(c: Mapping[str, Any], scale: str) -> None:
     )
     n = f"  {c['n']} units in {c['clusters']} clusters"
     if c["n_effective"] is not None:
-        n += f", worth {c['n_effective']:.0f} " + ("independent ones" if c["kind"] == "share" else "of equal size")
+        n += f", worth {c['n_effective']:.0f} " + (
+            "of equal size" if claims.KINDS[c["kind"]].estimate == "mean" else "independent ones"
+        )
     print(n + (f", {c['seeds']} seeds (sd {text.number(c['seed_sd'])})" if c["seed_sd"] is not None else ""))
     if len(c["per_benchmark"]) > 1:
         print()
@@ -229,7 +232,8 @@ def _change(c: Mapping[str, Any], scale: str, card: Card) -> None:
     elif c["verdict"] == "not reproduced":
         lines = ["another arm or benchmark: on these units the smallest effect that counts is excluded"]
     if c["detectable"] is not None:
-        lines.append(f"these units show an effect of {text.number(c['detectable'])} with a power of 80 %")
+        power = 100 * claims.KINDS[c["kind"]].power
+        lines.append(f"these units show an effect of {text.number(c['detectable'])} with a power of {power:.0f} %")
     if lines:
         text.heading("what would change it")
         for line in lines:

@@ -22,7 +22,7 @@ def new(
     For a paper that has a card and no method yet, the module and the test are written and what its card lacks is
     printed, or appended with --insert. Nothing is overwritten.
     """
-    from rankrepro.cards import ROOT, load_cards
+    from rankrepro.cards import ROOT, file_of, load_cards
     from rankrepro.plan import make_plan
     from rankrepro.scaffold import scaffold
 
@@ -30,10 +30,11 @@ def new(
     for file in made.written:
         print(f"wrote {file.relative_to(ROOT)}")
     if made.stanza:
-        print(f"\nadd to papers/{key}.yaml:\n\n{made.stanza}")
+        print(f"\nadd to {file_of(key)}:\n\n{made.stanza}")
     cards = load_cards()
     print("next")
-    print(f"  python -m pytest tests/methods/test_{key}.py")
+    test = next(file for file in made.written if file.stem == f"test_{key}")
+    print(f"  python -m pytest {test.relative_to(ROOT)}")
     print(f"  rankrepro plan --papers {key}")
     minutes = ""
     if cards[key].implemented:

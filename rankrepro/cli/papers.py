@@ -64,16 +64,24 @@ def _rows(cards: Mapping[str, Card], scale: str, reports: Path) -> list[dict[str
                 "claims": sum(c.get("role", "claim") == "claim" for c in card.claims),
                 "scale": scale,
                 "status": status,
-                "verdicts": dict(Counter(c["verdict"] for c in judged if c["role"] == "claim")),
+                "verdicts": _counted(judged, ("paper",)),
+                "controls": _counted(judged, ("control", "ours")),
             }
         )
     return rows
+
+
+def _counted(judged: Sequence[Mapping[str, Any]], origins: Sequence[str]) -> dict[str, int]:
+    """Verdict -> number of claims of these origins."""
+    return dict(Counter(c["verdict"] for c in judged if c["role"] == "claim" and c.get("origin", "paper") in origins))
 
 
 def _summary(row: Mapping[str, Any]) -> str:
     if row["status"] == "not run":
         return "not run" if row["method"] else "not run (no method yet)"
     counts = ", ".join(f"{n} {verdict}" for verdict, n in row["verdicts"].items()) or "no claims"
+    if row["controls"]:
+        counts += "; controls: " + ", ".join(f"{n} {verdict}" for verdict, n in row["controls"].items())
     return f"stale: {counts}" if row["status"] == "stale" else counts
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rankrepro.cards import load_cards, row_index
+from rankrepro.cards import load_cards
 from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, RESULTS, Json, Reports, Results, Scale
 
@@ -85,11 +85,10 @@ def _work(name: str, made: Any, digests: set[str], left: set[str]) -> dict[str, 
 def _claims(cards: Mapping[str, Any], made: Any, scale: str, spread: float, as_json: bool, reports: Any) -> None:
     from rankrepro.outlook import stands
 
-    arms = list(row_index(cards))
     found = {}
     for key in made.papers:
         measured = options.judged(key, scale, reports) or options.judged(key, "desk", reports)
-        found[key] = stands(cards[key], made, arms, measured, spread)
+        found[key] = stands(cards[key], made, measured, spread)
     if as_json:
         text.dump({key: [s.json() for s in rows] for key, rows in found.items()})
         return

@@ -1,4 +1,4 @@
-"""`report`: the pages once more, from judged files alone."""
+"""`report`: the pages, from judged files alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from rankrepro.cli.options import REPORTS, Reports, Scale, check_scale
 
 
 def report(scale: Scale = "desk", reports: Reports = REPORTS) -> None:
-    """Make the pages of a scale again, from judged files and cards.
+    """Make the pages of a scale, from judged files and cards.
 
-    Nothing is computed. For after a change of a card's words or of a template; the published pages are those of desk.
+    Nothing is computed. In a fresh clone it makes the pages of the published results, those of desk; later, after a
+    change of a card's words or of a template, the pages again.
     """
     from rankrepro.report import rebuild
 

@@ -1,16 +1,4 @@
-"""Claims: estimate each on its benchmarks and give it a verdict.
-
-Kinds, with the null each must reject and the target that decides "not reproduced":
-
-| kind           | effect                                        | null      | target             |
-|----------------|-----------------------------------------------|-----------|--------------------|
-| superiority    | expr                                          | 0         | min_effect         |
-| trend          | slope of `levels` (ordered), per level        | 0         | min_effect         |
-| share          | share of units with expr > 0                  | bound     | bound + min_effect |
-| noninferiority | expr                                          | -margin   | -margin            |
-| ratio          | expr (or a `timing`), smaller is better       | bound (1) | bound              |
-| equivalence    | expr, two one-sided tests                     | +-margin  | +-margin           |
-| identity       | true by construction: no test, never counted  |           |                    |
+"""Claims: estimate each on its benchmarks and give it a verdict. What each kind must show: `rankrepro.claims.KINDS`.
 
 Over several benchmarks a claim combines as `all_of` (p is the largest, every benchmark must agree), `any_of` (Holm: the
 smallest p times their number) or `macro` (mean effect; for a share: the benchmarks are the units).
@@ -27,10 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rankrepro.errors import ClaimError
+from rankrepro.claims import Claim, Expression, family_size
 from rankrepro.judge import statistics
-from rankrepro.judge.estimates import MIN_EFFECT, Engine, Lookup, NotRun, Part, Rule
-from rankrepro.judge.expressions import Claim, Expression, expressions
+from rankrepro.judge.estimates import Engine, Lookup, NotRun, Part, Rule
 from rankrepro.judge.statistics import Estimate, Evidence, Proportion, interval, p_value
 
 PLACEBO_ALPHA = 0.001
@@ -41,9 +28,6 @@ class Judged:
     """A claim on its way to a verdict."""
 
     claim: Claim
-    kind: str
-    role: str
-    combine: str
     missing: str = ""
     unsound: str = ""
     parts: tuple[Part, ...] = ()  # per benchmark
@@ -52,7 +36,6 @@ class Judged:
     p_holm: float | None = None
     guard: dict[str, Any] | None = None
     permutation: float | None = None
-    expression: Expression | None = None
 
     @property
     def rule(self) -> Rule:
@@ -61,7 +44,7 @@ class Judged:
     @property
     def shown(self) -> Part | None:
         """The weakest benchmark of an all_of, the strongest of an any_of."""
-        sign = -1 if self.combine == "any_of" else 1
+        sign = -1 if self.claim.combine == "any_of" else 1
         order = [(sign * self.rule.p(part.estimate), -sign * self._gain(part)) for part in self.decisive]
         return self.decisive[order.index(max(order))] if order else None
 
@@ -70,17 +53,17 @@ class Judged:
         return -abs(effect) if self.rule.direction == 0 else self.rule.direction * effect
 
     def holds(self, level: float) -> bool:
-        if self.combine == "any_of":
+        if self.claim.combine == "any_of":
             level = 1 - (1 - level) / len(self.decisive)
             return any(self.rule.holds(part.estimate, level) for part in self.decisive)
         return all(self.rule.holds(part.estimate, level) for part in self.decisive)
 
     def excluded(self) -> bool:
-        every = all if self.combine == "any_of" else any
+        every = all if self.claim.combine == "any_of" else any
         return every(self.rule.excluded(part.estimate) for part in self.decisive)
 
     def verdict(self, verdicts: bool, alpha: float, m: int) -> str:
-        if self.kind == "identity":
+        if self.claim.identity:
             return "identity"
         if self.missing:
             return "not run"
@@ -88,7 +71,7 @@ class Judged:
             return "smoke"
         if self.unsound:
             return "inconclusive"
-        if self.role == "placebo":
+        if self.claim.role == "placebo":
             passed = self.p < PLACEBO_ALPHA and self.holds(1 - PLACEBO_ALPHA)
             return "placebo passed" if passed else "placebo failed as it must"
         if self.excluded():
@@ -104,12 +87,10 @@ def judge_claims(
     claims: Sequence[Claim],
     lookup: Lookup,
     *,
-    card: str,
     benchmarks: Sequence[str],
     verdicts: bool = True,
     tagged: Callable[[str, str], set[str]] = lambda benchmark, tag: set(),
     timings: Mapping[str, Mapping[str, Any]] | None = None,
-    arms: Sequence[str] | None = None,
     alpha: float = 0.05,
     seed: int = 0,
     n_boot: int = statistics.DRAWS,
@@ -118,12 +99,10 @@ def judge_claims(
 
     claims      the card's claims; those with nothing to evaluate are not specified yet and come back 'not run'
     lookup      (arm, benchmark, measure) -> unit -> list over seeds, and unit -> cluster label; KeyError: not run
-    card        its key: a bare arm name is the card's own
     benchmarks  the benchmarks of the card at this scale
     verdicts    False at a scale that gives none: every claim that ran is 'smoke', on all benchmarks there are
     tagged      (benchmark, tag) -> units, for claims with `where`
     timings     name -> ratio, ci, sound, n, for claims with `timing`
-    arms        every arm of every card, to catch misspelt ones (ClaimError)
     alpha       family-wise level of the card's claims
     n_boot      draws; with 1,000 or fewer no p-value could be below the level of placebos
     """
@@ -131,70 +110,58 @@ def judge_claims(
         raise ValueError(f"n_boot is {n_boot}: placebos are judged at {PLACEBO_ALPHA}, give more than 1,000 draws")
     judged = []
     for claim in claims:
-        engine = Engine(lookup, tagged, str(claim.get("where", "")), seed, n_boot)
-        over = claim.get("over", "all")
-        chosen = [b for b in benchmarks if not verdicts or over == "all" or b in over]
-        judged.append(_estimated(claim, engine, card, chosen, timings or {}, arms, alpha, strict=verdicts))
-    family = [j for j in judged if j.role == "claim" and j.kind not in ("", "identity")]
+        engine = Engine(lookup, tagged, claim.where or "", seed, n_boot)
+        chosen = claim.of(benchmarks) if verdicts else list(benchmarks)
+        judged.append(_estimated(claim, engine, chosen, timings or {}, alpha, strict=verdicts))
+    family = [j for j in judged if j.claim.counted]
     for j, p in zip(family, statistics.holm([j.p for j in family]), strict=True):
         j.p_holm = None if j.missing else p
-    return [_result(j, verdicts, alpha, max(1, len(family))) for j in judged]
+    return [_result(j, verdicts, alpha, family_size(claims)) for j in judged]
 
 
 def _estimated(
     claim: Claim,
     engine: Engine,
-    card: str,
     chosen: Sequence[str],
     timings: Mapping[str, Mapping[str, Any]],
-    arms: Sequence[str] | None,
     alpha: float,
     strict: bool,
 ) -> Judged:
     """`strict`: every benchmark of the claim must have been run; else those that were are enough."""
-    role = str(claim.get("role", "claim"))
-    testable = any(claim.get(key) for key in ("expr", "levels", "timing"))
-    kind = "identity" if role == "identity" else str(claim.get("kind", "superiority")) if testable else ""
-    if claim.get("kind") == "identity":
-        kind = "identity"
-    # a leak on one benchmark is a leak: placebos pass if any benchmark lets them
-    judged = Judged(claim, kind, role, str(claim.get("combine", "any_of" if role == "placebo" else "all_of")))
-    if not kind:
+    judged, kind, name = Judged(claim), claim.kind, claim.id
+    if kind is None:
         judged.missing = "the claim is not specified yet"
-    if not kind or (kind == "identity" and not claim.get("expr")):
-        return judged
-    if claim.get("timing"):
+    if claim.timing and claim.tested:
         return _timed(judged, timings)
-    expression, guard = expressions(claim, card, arms)
-    judged.expression = expression
-    name = str(claim["id"])
+    expression, guard = claim.expression, claim.guard
+    if kind is None or expression is None:
+        return judged
     if not strict:
         needed = [expression, *([guard] if guard else [])]
         chosen = [b for b in chosen if all(engine.ran(e, b) for e in needed)]
     try:
         if not chosen:
             raise NotRun("none of its benchmarks is one of this scale")
-        judged.parts = tuple(engine.parts(expression, chosen, kind, name))
-        macro = judged.combine == "macro"
-        judged.decisive = (engine.macro(expression, chosen, kind, name),) if macro else judged.parts
-        if guard and role != "placebo":
+        judged.parts = tuple(engine.parts(expression, chosen, kind.estimate, name))
+        macro = claim.combine == "macro"
+        judged.decisive = (engine.macro(expression, chosen, kind.estimate, name),) if macro else judged.parts
+        if guard and claim.role != "placebo":
             judged.guard = _guard(guard, engine, chosen, macro, f"{name} guard", alpha)
     except NotRun as e:
         judged.missing = str(e)
         return judged
     ps = [judged.rule.p(part.estimate) for part in judged.decisive]
-    judged.p = min(1.0, len(ps) * min(ps)) if judged.combine == "any_of" else max(ps)
-    if kind == "superiority" and judged.shown and judged.shown.benchmark in chosen:
+    judged.p = min(1.0, len(ps) * min(ps)) if claim.combine == "any_of" else max(ps)
+    above_zero = claim.tested and kind.direction > 0 and judged.rule.null == 0 and kind.estimate == "mean"
+    if above_zero and judged.shown and judged.shown.benchmark in chosen:
         judged.permutation = engine.permutation(expression, judged.shown.benchmark, name)
     return judged
 
 
 def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
-    """A claim about a ratio of seconds: of kind ratio, against its `bound` (1 where it claims only the direction)."""
-    name, claim = judged.claim["timing"], judged.claim
-    if judged.kind != "ratio":
-        raise ClaimError(f"claim '{claim['id']}': a claim with a timing is of kind ratio, not {judged.kind}")
-    measured = timings.get(name)
+    """A claim about a ratio of seconds, against its `bound` (1 where it claims only the direction)."""
+    name = judged.claim.timing
+    measured = timings.get(name or "")
     if measured is None:
         judged.missing = f"timing {name}"
         return judged
@@ -210,47 +177,49 @@ def _guard(
     guard: Expression, engine: Engine, benchmarks: Sequence[str], macro: bool, key: str, alpha: float
 ) -> dict[str, Any]:
     """The losing arm against its floor: > 0 on every benchmark of the claim (macro: on their mean)."""
-    parts = [engine.macro(guard, benchmarks, "", key)] if macro else engine.parts(guard, benchmarks, "", key)
+    parts = [engine.macro(guard, benchmarks, "mean", key)] if macro else engine.parts(guard, benchmarks, "mean", key)
     p, weakest = max(((p_value(part.estimate), part) for part in parts), key=lambda pair: pair[0])
     row = _numbers(weakest.estimate)
     return {"expr": guard.text, "benchmark": weakest.benchmark, **row, "p": _number(p), "passed": p < alpha}
 
 
 def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
-    c, shown, rule = j.claim, j.shown, j.rule
+    c, kind, shown = j.claim, j.claim.kind, j.shown
     verdict = j.verdict(verdicts, alpha, m)
     e = shown.estimate if shown and not j.missing else None
-    needed = rule.needed_n(e, alpha / m) if e and verdict == "inconclusive" else None
+    needed = j.rule.needed_n(e, alpha / m) if e and verdict == "inconclusive" else None
+    reads = kind.reads if kind else ()
     if e and needed and needed <= e.n_units:
         needed = None  # there are enough units: the effect lies between the null and the target
     return {
-        "id": c["id"],
-        "kind": j.kind or None,
-        "role": j.role,
-        "sentence": c.get("sentence"),
-        "restated": c.get("restated"),
-        "measure": c.get("measure"),
-        "expr": c.get("expr"),
-        "combine": j.combine,
+        "id": c.id,
+        "kind": kind.name if kind else None,
+        "role": c.role,
+        "origin": c.origin,
+        "sentence": c.sentence,
+        "restated": c.restated,
+        "measure": c.measure,
+        "expr": c.expr,
+        "levels": [level.text for level in c.levels],
+        "quantity": c.quantity,
+        "combine": c.combine,
         "verdict": verdict,
         "note": j.missing or j.unsound or None,
         "benchmark": shown.benchmark if shown and e else None,
         **(_numbers(e) if e else {"effect": None, "ci": [None, None], "n": None, "clusters": None, "seeds": None}),
-        "p": _number(j.p) if e and j.kind != "identity" else None,
+        "p": _number(j.p) if e and c.tested else None,
         "p_holm": _number(j.p_holm),
         "p_permutation": _number(j.permutation),
         "seed_sd": _seed_sd(e),
-        "min_effect": c.get("min_effect", MIN_EFFECT) if j.kind in ("superiority", "trend", "share") else None,
-        "margin": c.get("margin"),
-        "bound": c.get("bound", {"share": 0.5, "ratio": 1.0}.get(j.kind)),
+        **{key: value if key in reads else None for key, value in c.bounds._asdict().items()},
         "needed_n": needed,
         "n_effective": _number(e.n_effective) if isinstance(e, Estimate | Proportion) else None,
-        "detectable": _number(rule.detectable(e, alpha / m)) if e and j.kind != "identity" else None,
-        "where": c.get("where"),
-        "terms": [list(term) for term in j.expression.terms] if j.expression else [],
+        "detectable": _number(j.rule.detectable(e, alpha / m)) if e and c.tested else None,
+        "where": c.where,
+        "terms": [list(term) for term in c.expression.terms] if c.expression else [],
         "guard": j.guard,
         "per_benchmark": [
-            {"benchmark": part.benchmark, **_numbers(part.estimate), "p": _number(rule.p(part.estimate))}
+            {"benchmark": part.benchmark, **_numbers(part.estimate), "p": _number(j.rule.p(part.estimate))}
             for part in j.parts
         ],
     }

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,33 @@ from rankrepro.judge.statistics import Sample, bootstrap, interval
 from rankrepro.plan import Plan
 from rankrepro.store import Store
 
-WORK = ("input_tokens", "generated_tokens", "forward_passes")
+WORK = ("input_tokens", "generated_tokens", "forward_passes", "calls")
 NO_COST = {"seconds_per_unit": None, "input_tokens": None}
+Units = Mapping[str, Mapping[str, float]]  # unit -> amounts, as `cell.Meter` counts them
 
 
-def per_unit_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over units and seeds of one row's cells, and the peak memory of the processes that ran them."""
-    units = [u for c in costs for u in c["units"].values()]
+def metered(cost: Mapping[str, Any], amount: str, units: Iterable[str]) -> dict[str, float]:
+    """Unit -> what it cost, of the units that a cell metered; empty if its method does not meter this amount at all."""
+    counted: Units = {u: cost["units"][u] for u in units if u in cost["units"]}
+    if not any(amount in amounts for amounts in counted.values()):
+        return {}
+    return {u: amounts.get(amount, 0.0) for u, amounts in counted.items()}
+
+
+def per_unit_cost(costs: Sequence[Mapping[str, Any]], units: Sequence[str]) -> dict[str, float | None]:
+    """Means over `units` and seeds of one row's cells, None where nothing was metered, and their peak memory."""
     names = {"seconds": "seconds_per_unit"} | {n: n for n in WORK}
-    found = {out: float(np.mean([u.get(n, 0.0) for u in units])) if units else 0.0 for n, out in names.items()}
-    if not units:
-        found["seconds_per_unit"] = float(np.mean([c["wall_s"] for c in costs]))
-    return found | {"peak_bytes": max(c["peak_bytes"] for c in costs)}
+    means = {out: _mean([v for c in costs for v in metered(c, n, units).values()]) for n, out in names.items()}
+    return means | {"peak_bytes": max(c["peak_bytes"] for c in costs)}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _totals(units: Collection[Mapping[str, float]]) -> dict[str, float | None]:
+    """Sums over units; None for what none of them metered."""
+    return {n: sum(u.get(n, 0.0) for u in units) if any(n in u for u in units) else None for n in WORK}
 
 
 def stored(plan: Plan, store: Store, digests: Iterable[str]) -> list[dict[str, Any]]:
@@ -54,7 +69,7 @@ def stored(plan: Plan, store: Store, digests: Iterable[str]) -> list[dict[str, A
                 "params": node.spec.get("params", {}),
                 "models": {name: m["id"] for name, m in node.spec["models"].items()},
                 **{k: cost[k] for k in ("started", "ended", "wall_s", "cpu_s", "peak_bytes")},
-                **{n: sum(u.get(n, 0.0) for u in work) for n in WORK},
+                **_totals(work),
             }
         )
     return sorted(found, key=lambda c: (c["name"], c["benchmark"], c["seed"]))
@@ -88,7 +103,8 @@ def timing(store: Store, digest: str, seed: int = 0) -> dict[str, Any]:
     found = {"ratio": effect, "ci": list(ci), "aa": list(aa), "sound": aa[0] <= 1 <= aa[1], "n": len(units)}
     for side in ("a", "b"):
         found[f"seconds_{side}"] = float(np.mean(list(seconds[side].values())))
-        found[f"cost_{side}"] = {n: float(np.mean([u.get(n, 0.0) for u in work[side].values()])) for n in WORK}
+        totals_of = _totals(work[side].values())
+        found[f"cost_{side}"] = {n: None if t is None else t / len(work[side]) for n, t in totals_of.items()}
     return found
 
 

@@ -1,4 +1,4 @@
-"""Estimates of an expression on benchmarks, and the rule of a claim's kind that they must meet."""
+"""Estimates of an expression on benchmarks, and the rule that a claim's evidence must meet."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from rankrepro.claims import Claim, Expression, Term
 from rankrepro.errors import ClaimError
 from rankrepro.judge import measures, statistics
-from rankrepro.judge.expressions import Claim, Expression, Term
 from rankrepro.judge.statistics import Estimate, Evidence, Pooled, Proportion, Sample, Timing, interval, p_value
 
-MIN_EFFECT = 0.01
 # (arm, benchmark, measure) -> unit -> one value (or material of a pooled measure) per seed, and unit -> cluster label
 Lookup = Callable[[str, str, str], tuple[Mapping[str, Sequence[Any]], Mapping[str, str]]]
 
@@ -34,27 +33,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Rule:
-    """What an estimate must show. direction 1: effect above the null; -1: below; 0: within +-margin of 0."""
+    """What an estimate must show. direction 1: effect above the null; -1: below; 0: within +-null of 0."""
 
     direction: int
     null: float
     target: float
+    power: float = 0.8
 
     @staticmethod
     def of(claim: Claim) -> Rule:
-        min_effect, margin = float(claim.get("min_effect", MIN_EFFECT)), float(claim.get("margin", 0))
-        match claim.get("kind", "superiority"):
-            case "noninferiority":
-                return Rule(1, -margin, -margin)
-            case "equivalence":
-                return Rule(0, margin, margin)
-            case "ratio":
-                bound = float(claim.get("bound", 1))
-                return Rule(-1, bound, bound)
-            case "share":
-                bound = float(claim.get("bound", 0.5))
-                return Rule(1, bound, bound + min_effect)
-        return Rule(1, 0.0, min_effect)
+        """The rule of the claim's kind with its bounds (rankrepro.claims.KINDS)."""
+        assert claim.kind is not None
+        return Rule(claim.kind.direction, claim.null, claim.target, claim.kind.power)
 
     def p(self, e: Evidence) -> float:
         if self.direction == 0:
@@ -79,8 +69,7 @@ class Rule:
 
     def detectable(self, e: Evidence, alpha: float) -> float | None:
         """The effect that this evidence's spread and n exclude the null with; of an equivalence the least margin."""
-        power = 0.9 if self.direction == 0 else 0.8
-        z = statistics.deviates(alpha, power)
+        z = statistics.deviates(alpha, self.power)
         if isinstance(e, Timing):
             return self.null * math.exp(-z * e.log_se)
         if isinstance(e, Proportion):
@@ -90,16 +79,15 @@ class Rule:
 
     def needed_n(self, e: Evidence, alpha: float) -> int | None:
         """Units that the smallest effect of interest needs to exclude the null, at the observed spread."""
-        power = 0.9 if self.direction == 0 else 0.8  # both sides of an equivalence must hold
         wanted = self.target - self.null or abs(self.null)
         smallest = abs(e.effect - self.null) if self.direction < 0 else wanted
         if isinstance(e, Timing):
             return statistics.required_n(e.log_se * math.sqrt(e.n_units), abs(math.log(e.effect / self.null)), alpha)
         if isinstance(e, Proportion):
             spread = math.sqrt(max(self.null * (1 - self.null), 0.0) * e.n_units / e.n_effective)
-            return statistics.required_n(spread, smallest, alpha, power)
+            return statistics.required_n(spread, smallest, alpha, self.power)
         spread = math.sqrt(e.unit_variance * e.n_units)
-        return statistics.required_n(spread, smallest, alpha, power, e.seed_variance)
+        return statistics.required_n(spread, smallest, alpha, self.power, e.seed_variance)
 
 
 @dataclass(frozen=True)
@@ -154,13 +142,15 @@ class Engine:
             wins = np.broadcast_to(expression(values) > 0, len(sample.units))
         return statistics.proportion(wins, sample.clusters, _n_seeds(sample))
 
-    def parts(self, expression: Expression, benchmarks: Sequence[str], kind: str, key: str) -> list[Part]:
-        if kind == "share":
+    def parts(self, expression: Expression, benchmarks: Sequence[str], of: str, key: str) -> list[Part]:
+        """Each benchmark by itself. `of`: "mean" of the expression, or the "share" of units on which it is above 0."""
+        if of == "share":
             return [Part(b, self.share(expression, b)) for b in benchmarks]
         return [Part(b, self.estimate(expression, [b], key)) for b in benchmarks]
 
-    def macro(self, expression: Expression, benchmarks: Sequence[str], kind: str, key: str) -> Part:
-        if kind != "share":
+    def macro(self, expression: Expression, benchmarks: Sequence[str], of: str, key: str) -> Part:
+        """All benchmarks together: the mean of their effects, or the "share" of benchmarks with one above 0."""
+        if of != "share":
             return Part("macro", self.estimate(expression, benchmarks, key))
         effects = [statistics.bootstrap(self.sample(expression, b), expression, n_boot=1) for b in benchmarks]
         wins = np.array([e.effect > 0 for e in effects], dtype=float)

@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rankrepro.benchmarks.base import Document
+from rankrepro.benchmarks.base import Document, Query
 from rankrepro.benchmarks.freedoom import METRE
 from rankrepro.benchmarks.pinned import Numbered
 
 QUOTE = 200  # characters of a document that a report may quote
 EACH_WAY = 5  # largest gains and largest losses told in full
 TOP = 3  # documents of a ranking
-PICTURES = 5  # of a ranking of pictures: they take less room than quotes
+PICTURES = 5  # of a ranking that has pictures: they take less room than quotes
+Pose = Sequence[Any]  # level or city, x, y, heading, condition
 LEVELS = ("level", METRE)  # what the first part of a pose is, and a metre in units of its x and y
 
 
@@ -24,33 +25,33 @@ def examples(
     qrels: Mapping[str, Mapping[str, int]],
     values: tuple[Mapping[str, float], Mapping[str, float]],
     rankings: tuple[Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, float]]],
-    poses: Mapping[str, Sequence[Any]] | None = None,
+    poses: Mapping[str, Pose] | None = None,
     units: tuple[str, float] = LEVELS,
 ) -> dict[str, Any]:
     """All differences a - b of the units that both have, falling, and the largest gains and losses in full.
 
     rows, values, rankings: of a and of b; values unit -> value, rankings unit -> document id -> score, best first.
-    poses: of a benchmark of pictures, name -> where each was taken; told instead of the text, which is the name.
+    poses: name of a picture -> where it was taken, as far as that is known; told of pictures that have no text.
     units: of the poses.
     """
     a, b = values
     shared = sorted(a.keys() & b.keys(), key=lambda u: (b[u] - a[u], u))
     gains = [u for u in shared[:EACH_WAY] if a[u] > b[u]]
     losses = [u for u in shared[-EACH_WAY:] if a[u] < b[u]]
+    corpus = benchmark.corpus
+    told = corpus.named if isinstance(corpus, Numbered) else corpus.__getitem__
+    known = poses or {}
 
     def first(ranking: Mapping[str, float], u: str) -> list[dict[str, Any]]:
-        corpus, grades = benchmark.corpus, qrels.get(u, {})
-        told = corpus.named if isinstance(corpus, Numbered) else corpus.__getitem__
-        found = [told(d) for d in list(ranking)[: PICTURES if poses else TOP]]
-        if poses:
-            return [_picture(d, grades, poses, benchmark.queries[u].text, units) for d in found]
-        return [_document(d, grades) for d in found]
+        best = [told(d) for d in list(ranking)[:PICTURES]]
+        if not any(d.image for d in best):
+            best = best[:TOP]
+        asked = known.get(benchmark.queries[u].image)
+        return [_document(d, qrels.get(u, {}), asked, known.get(d.image), units) for d in best]
 
     def detail(u: str) -> dict[str, Any]:
-        text = benchmark.queries[u].text
-        asked = {"query": place(poses[text]), "picture": text} if poses else {"query": text}
         ranked = {side: first(ranking[u], u) for side, ranking in zip("ab", rankings, strict=True)}
-        return {"unit": u, **asked, "difference": round(a[u] - b[u], 4), **ranked}
+        return {"unit": u, **_query(benchmark.queries[u], known), "difference": round(a[u] - b[u], 4), **ranked}
 
     return {
         "benchmark": benchmark.id,
@@ -62,38 +63,33 @@ def examples(
     }
 
 
-def _document(document: Document, grades: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "id": document.id,
-        "title": document.title,
-        "quote": quote(document.text),
-        "grade": grades.get(document.id, 0),
-    }
+def _query(query: Query, poses: Mapping[str, Pose]) -> dict[str, str]:
+    """Its text, or where its picture was taken if it has none; and its picture."""
+    text = query.text or (place(poses[query.image]) if query.image in poses else "")
+    return {"query": text} | _picture(query.image)
 
 
-def _picture(
-    document: Document,
-    grades: Mapping[str, int],
-    poses: Mapping[str, Sequence[Any]],
-    asked: str,
-    units: tuple[str, float],
+def _document(
+    document: Document, grades: Mapping[str, int], asked: Pose | None, taken: Pose | None, units: tuple[str, float]
 ) -> dict[str, Any]:
-    name = document.text
-    return {
-        "id": document.id,
-        "title": place(poses[name]),
-        "quote": apart(poses[asked], poses[name], units),
-        "grade": grades.get(document.id, 0),
-        "picture": name,
-    }
+    """Title and beginning of its text; of a picture without, where it was taken and how far from the query's."""
+    title, text = document.title, quote(document.text)
+    if taken and not document.content:
+        title, text = place(taken), apart(asked, taken, units) if asked else ""
+    told = {"id": document.id, "title": title, "quote": text, "grade": grades.get(document.id, 0)}
+    return told | _picture(document.image)
 
 
-def place(pose: Sequence[Any]) -> str:
-    """`E2M3, night`. pose: level or city, x, y, heading, condition."""
+def _picture(image: str) -> dict[str, str]:
+    return {"picture": image} if image else {}
+
+
+def place(pose: Pose) -> str:
+    """`E2M3, night`."""
     return f"{pose[0]}, {pose[4]}"
 
 
-def apart(one: Sequence[Any], other: Sequence[Any], units: tuple[str, float] = LEVELS) -> str:
+def apart(one: Pose, other: Pose, units: tuple[str, float] = LEVELS) -> str:
     """How far apart two pictures were taken, and how much their headings differ."""
     area, metre = units
     if one[0] != other[0]:

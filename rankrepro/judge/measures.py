@@ -1,29 +1,36 @@
 """Measures: what a cell's output is worth, unit by unit, against the truth.
 
-To add one, add an entry to MEASURES: its name, the output types it reads, and a function (output, truth) -> unit ->
-value. A pooled measure (perplexity, a pooled AUC) returns the material of each unit instead, ready for JSON, and names
-a `pool` that turns the materials of many units into the value (rankrepro.judge.pooled).
+To add one, add an entry to MEASURES: its name (which `rankrepro.measure_names` lists for the plan), the output types it
+reads, and a function (output, truth) -> unit -> value. A pooled measure (perplexity, a pooled AUC) returns the material
+of each unit instead, ready for JSON, and names a `pool` that turns the materials of many units into the value
+(rankrepro.judge.pooled). Three kinds need no entry:
 
-Ranking measures are ir_measures' and go by its names. Names that are not in MEASURES (`nDCG@3`, `P(rel=2)@10`) are
-parsed by ir_measures when asked for. nDCG@10 has linear gains; measures of binary relevance count grades >= 1.
+    nDCG@3, P(rel=2)@10     rankings: any measure of ir_measures, by its name there
+    fact:tau                a fact by its name (`cell.Facts`); higher is better. `fact:bytes:low`: lower is better
+    GeneratedTokens         what a unit cost (COSTS), of every arm whose method meters it
+
+nDCG@10 has linear gains; measures of binary relevance count grades >= 1.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from rankrepro import measure_names
 from rankrepro.benchmarks.base import Truth
-from rankrepro.cell import DECIMALS, Output, Ranking
+from rankrepro.cell import DECIMALS, Facts, Output, Ranking
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
 from rankrepro.judge import pooled
 from rankrepro.judge.confusion import MEASURES as CONFUSION
 from rankrepro.judge.confusion import confusion_measure
 from rankrepro.judge.pictures import landmark_measures, place_measures
 from rankrepro.judge.statistics import Array, Pooled
+from rankrepro.measure_names import FACT, LOW
 
 RUNS = ("ranking", "retrieval")
 
@@ -34,6 +41,7 @@ class Measure:
 
     cluster is "truth" where units are resampled by the benchmark's clusters, "unit" where each stands for itself.
     shown: whether units.json lists the units (the material of a pooled measure may be a hundred numbers each).
+    cost: the amount of a cell's meter that it reads, whatever the output; `score` is not called then.
     """
 
     name: str
@@ -44,6 +52,7 @@ class Measure:
     direction: int = 1
     pool: pooled.Pool | None = None
     shown: bool = True
+    cost: str = ""
 
     @property
     def pooled(self) -> bool:
@@ -56,6 +65,8 @@ class Measure:
 
 def get(name: str) -> Measure:
     """The measure of that name; UnknownName names the nearest one."""
+    if name.startswith(FACT):
+        return _fact(name)
     return MEASURES.get(name) or _parsed(name)
 
 
@@ -65,7 +76,7 @@ def per_unit(name: str, output: Output, truth: Truth) -> dict[str, Any]:
     Ranking measures cover every judged query of `output`; one without a value counts 0.
     """
     measure = get(name)
-    if output.type not in measure.outputs:
+    if output.type not in measure.outputs and not measure.cost:
         raise OutputError(f"measure '{name}' reads {' or '.join(measure.outputs)}, not an output of type {output.type}")
     return measure.score(output, truth)
 
@@ -131,29 +142,14 @@ def _ir(name: str) -> Measure:
                 documents.setdefault(d, str(len(documents) + 1))
             qrels[number[q]] = {documents[d]: grade for d, grade in grades.items()}
             run[number[q]] = {documents[d]: float(len(ranks) - i) for i, d in enumerate(ranks)}
-        values = {m.query_id: float(m.value) for m in ir_measures.iter_calc([_parse(name)], qrels, run)}
+        values = {m.query_id: float(m.value) for m in ir_measures.iter_calc([measure_names.parsed(name)], qrels, run)}
         return {q: values.get(n, 0.0) for q, n in number.items()}
 
     return Measure(name, RUNS, score)
 
 
-def _parse(name: str) -> Any:
-    """An ir_measures object that some installed provider can compute."""
-    import ir_measures
-
-    try:
-        measure = ir_measures.parse_measure(name)
-        cutoff = measure.params.get("cutoff", 1)
-        usable = isinstance(cutoff, int) and cutoff > 0 and ir_measures.DefaultPipeline.supports(measure)
-    except (NameError, ValueError, KeyError, TypeError, AssertionError, SyntaxError):
-        usable = False
-    if not usable:
-        raise UnknownName("measure", name, MEASURES)
-    return measure
-
-
 def _parsed(name: str) -> Measure:
-    _parse(name)
+    measure_names.check(name)
     return _ir(name)
 
 
@@ -169,31 +165,58 @@ def _candidates_recall(output: Output, truth: Truth) -> dict[str, float]:
 # --- other outputs ---------------------------------------------------------------------------------------------------
 
 
-def _facts(output: Output, truth: Truth) -> dict[str, float]:
-    return {unit: float(value) for unit, value in output.values.items()}
+def _fact(name: str) -> Measure:
+    """`fact:<name>`, or `fact:<name>:low` where lower is better."""
+    measure_names.check(name)
+    return _fact_measure(name, name.removeprefix(FACT).removesuffix(LOW), -1 if name.endswith(LOW) else 1)
 
 
-def _fact(name: str) -> Callable[[Output, Truth], dict[str, float]]:
-    """One number of an output about a whole model."""
+def _fact_measure(name: str, fact: str, direction: int, unit: str = "unit") -> Measure:
+    def score(output: Facts, truth: Truth) -> dict[str, float]:
+        known = next(iter(output.values.values()), {})
+        if fact not in known:
+            raise UnknownName("fact", fact, known, where=f"measure '{name}'")
+        return {u: float(facts[fact]) for u, facts in output.values.items()}
 
-    def score(output: Output, truth: Truth) -> dict[str, float]:
-        if name not in output.values:
-            raise OutputError(f"the facts are {', '.join(output.values)}; '{name}' is not among them")
-        return {"model": float(output.values[name])}
-
-    return score
+    return Measure(name, ("facts",), score, unit, direction=direction)
 
 
-FACTS = {  # of a trained model: measure -> the fact it reads
-    "TargetParameters": "target_parameters",
-    "Parameters": "parameters",
-    "ComputedBytes": "computed_bytes",
-    "MeasuredBytes": "measured_bytes",
-    "LearningRate": "rate",
-    "ResidualSpread": "residual_spread",
-    "ByResidual": "by_residual",
-    "StepsToBest": "steps_to_best",
+def _only_fact(output: Facts, truth: Truth) -> dict[str, float]:
+    """The fact of an output that has one."""
+    names = sorted({name for facts in output.values.values() for name in facts})
+    if len(names) != 1:
+        raise OutputError(f"'value' reads an output with one fact; ask for one of {', '.join(FACT + n for n in names)}")
+    return {u: float(facts[names[0]]) for u, facts in output.values.items()}
+
+
+# Facts that published claims and tables name like this: TargetParameters is the fact target_parameters.
+_NAMED_FACTS = (
+    *("TargetParameters", "Parameters", "ComputedBytes", "MeasuredBytes"),
+    *("LearningRate", "ResidualSpread", "ByResidual", "StepsToBest"),
+)
+
+
+def _named_fact(name: str, unit: str = "model") -> Measure:
+    return _fact_measure(name, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), -1, unit)
+
+
+# --- costs -----------------------------------------------------------------------------------------------------------
+
+COSTS = {  # measure -> what a method meters (`cell.meter.add`); seconds are metered by `cell.map`
+    "InputTokens": "input_tokens",
+    "GeneratedTokens": "generated_tokens",
+    "ForwardPasses": "forward_passes",
+    "Calls": "calls",
+    "Seconds": "seconds",
 }
+
+
+def _of_cost(name: str, amount: str) -> Measure:
+    def score(output: Output, truth: Truth) -> dict[str, float]:
+        raise OutputError(f"'{name}' is read from a cell's meter, not from its output")
+
+    return Measure(name, (), score, "unit", direction=-1, cost=amount)
+
 
 _IR_NAMES = ("nDCG@10", "nDCG@5", "RR", "RR@10", "AP", "P@10", "R@10", "R@20", "R@100", "Success@1", "Judged@10")
 
@@ -202,11 +225,12 @@ MEASURES: dict[str, Measure] = {
     for m in (
         *map(_ir, _IR_NAMES),
         Measure("Candidates-R", RUNS, _candidates_recall),
-        Measure("MalformedRate", ("facts",), _facts, direction=-1),
-        Measure("value", ("facts",), _facts, unit="fact"),
+        _named_fact("MalformedRate", unit="query"),
+        *map(_named_fact, _NAMED_FACTS),
+        Measure("value", ("facts",), _only_fact, unit="fact"),
+        *(_of_cost(name, amount) for name, amount in COSTS.items()),
         *(Measure(n, ("predictions",), confusion_measure(n), unit="task") for n in CONFUSION),  # type: ignore[arg-type]
         *(Measure(n, RUNS, f) for n, f in (landmark_measures() | place_measures()).items()),
-        *(Measure(n, ("facts",), _fact(fact), unit="model", direction=-1) for n, fact in FACTS.items()),
         Measure("Perplexity", ("likelihoods",), pooled.likelihoods, "block", direction=-1, pool=pooled.perplexity),
         Measure("WithinAUC", ("retrieval",), pooled.within_auc),
         Measure("PooledAUC", ("retrieval",), pooled.scores, pool=pooled.auc, shown=False),

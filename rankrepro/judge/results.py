@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rankrepro import benchmarks
-from rankrepro.benchmarks.images import ImageTruth
-from rankrepro.cards import Card, load_cards, qualify, row_index
+from rankrepro import benchmarks, claims
+from rankrepro.benchmarks.base import Truth
+from rankrepro.benchmarks.images import ImageBenchmark, ImageTruth
+from rankrepro.cards import Card, load_cards, qualify
 from rankrepro.cell import Retrieval
+from rankrepro.claims import Term
 from rankrepro.judge import costs, measures, thumbnails
 from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.examples import LEVELS, examples
-from rankrepro.judge.expressions import Term, parse
 from rankrepro.judge.registration import claims_commit, git
 from rankrepro.judge.tables import table
 from rankrepro.judge.values import Values
@@ -34,7 +35,7 @@ def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> No
     """
     cards = load_cards()
     card, values = cards[paper], Values(make_plan(cards, scale, [paper], only), folder)
-    results = judge(card, values, list(row_index(cards)))
+    results = judge(card, values, cards)
     files = {
         "units": units(card, values),
         "examples": shown(card, values, results["papers"][paper]["claims"]),
@@ -49,24 +50,22 @@ def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> No
         temporary.rename(target / f"{name}.json")
 
 
-def judge(card: Card, values: Values, arms: list[str]) -> dict[str, Any]:
-    """results.json of a card. `arms`: every row of every card."""
+def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, Any]:
+    """results.json of a card. `cards`: all of them, for what its claims read of others."""
     plan, store = values.plan, values.store
     digests, scale = plan.paper_nodes[card.key], plan.scale["scale"]
     timings = [timing(card, values, name) for name in plan.timings.get(card.key, {})]
-    claims = judge_claims(
-        card.claims,
+    judged = judge_claims(
+        claims.of(card),
         values.lookup,
-        card=card.key,
         benchmarks=plan.benchmarks[card.key],
         verdicts=plan.scale["verdicts"],
         tagged=values.tagged,
         timings={t["name"]: t for t in timings},
-        arms=arms,
     )
     page = {
         "tables": [table(values, card, t) for t in card.data.get("tables", [])],
-        "claims": claims,
+        "claims": judged,
         "timings": timings,
         "curves": costs.curves(plan, store, digests),
         "cells": costs.stored(plan, store, digests),
@@ -76,7 +75,7 @@ def judge(card: Card, values: Values, arms: list[str]) -> dict[str, Any]:
         "schema": SCHEMA,
         "scale": scale,
         "commit": git("rev-parse", "HEAD"),
-        "claims_commit": claims_commit(card, scale),
+        "claims_commit": claims_commit(card, cards, scale),
         "digests": digests,
         "papers": {card.key: page},
         "totals": costs.totals(store, digests, values.folder / "session.json"),
@@ -101,18 +100,19 @@ def units(card: Card, values: Values) -> dict[str, Any]:
     return {"schema": SCHEMA, "paper": card.key, "rows": rows, "timings": seconds}
 
 
-def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str, Any]:
+def shown(card: Card, values: Values, judged: list[dict[str, Any]]) -> dict[str, Any]:
     """examples.json: the queries behind each claim that is a plain difference of rankings and was run."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for claim in (c for c in claims if c["expr"] and c["per_benchmark"]):
-        pair = parse(claim["expr"], card.key, claim["measure"] or "nDCG@10").difference
+    for claim in (c for c in judged if c["expr"] and c["per_benchmark"]):
+        expression = claims.of_result(claim, card.key).expression
+        pair = expression and expression.difference
         # a pooled measure has no difference on a single query
         if pair and pair[0].measure == pair[1].measure and not measures.get(pair[0].measure).pooled:
             where = [_example(pair, p["benchmark"], claim["where"], values) for p in claim["per_benchmark"]]
             if some := [e for e in where if e]:
                 found[claim["id"]] = some
     told = [e for each in found.values() for e in each]
-    pictured = [b for b in values.plan.benchmarks[card.key] if isinstance(values.truth(b), ImageTruth)]
+    pictured = [b for b in values.plan.benchmarks[card.key] if isinstance(values.benchmark(b), ImageBenchmark)]
     entries = (benchmarks.get(b) for b in sorted({e["benchmark"] for e in told} | set(pictured)))
     attribution = {e.id: f"{e.licence} {e.citation}".strip() for e in entries}
     return {
@@ -121,7 +121,7 @@ def shown(card: Card, values: Values, claims: list[dict[str, Any]]) -> dict[str,
         "attribution": attribution,
         "claims": found,
         "pictures": {b: thumbnails.named(values.benchmark(b), told) for b in pictured},
-        "sheets": {b: thumbnails.sheet(values.benchmark(b), values.truth(b).poses) for b in pictured},
+        "sheets": {b: thumbnails.sheet(values.benchmark(b), _poses(values.truth(b))) for b in pictured},
     }
 
 
@@ -138,9 +138,13 @@ def _example(pair: tuple[Term, Term], benchmark: str, where: str | None, values:
     )
     rows, rankings = (pair[0].arm, pair[1].arm), (outputs[0].values, outputs[1].values)
     loaded, truth = values.benchmark(benchmark), values.truth(benchmark)
-    poses = truth.poses if isinstance(truth, ImageTruth) else None
     units = benchmarks.pose_units(benchmark) or LEVELS
-    return examples(pair[0].measure, rows, loaded, truth.qrels, (a, b), rankings, poses, units)
+    return examples(pair[0].measure, rows, loaded, truth.qrels, (a, b), rankings, _poses(truth), units)
+
+
+def _poses(truth: Truth) -> Mapping[str, Sequence[Any]]:
+    """Where pictures were taken; empty where nobody knows, and where there are none."""
+    return truth.poses if isinstance(truth, ImageTruth) else {}
 
 
 def write_runs(paper: str, values: Values) -> None:

@@ -72,7 +72,7 @@ def _row(values: Values, arm: str, benchmark: str, measure: str, units: list[str
         "by_seed": seeds.tolist(),
         "seed_sd": float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
         "against": None,
-        "cost": NO_COST if arm.startswith(ORACLE) else per_unit_cost(costs),
+        "cost": NO_COST if arm.startswith(ORACLE) else per_unit_cost(costs, units),
     }
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from rankrepro import benchmarks
 from rankrepro.benchmarks.base import Benchmark, Truth
 from rankrepro.cell import OUTPUTS, Output
+from rankrepro.claims import SEVERAL_RELEVANT
 from rankrepro.errors import BenchmarkError, OutputError
-from rankrepro.judge import measures
+from rankrepro.judge import costs, measures
+from rankrepro.judge.estimates import NotRun
 from rankrepro.plan import Plan
 from rankrepro.store import Store
 
 ORACLE = "ceiling of "  # prefix of the row that orders an arm's candidates perfectly
-SEVERAL_RELEVANT = "several_relevant"  # a tag only truth can tell: two or more relevant documents (multi-hop)
 
 
 class Values:
@@ -44,18 +45,28 @@ class Values:
         return OUTPUTS[stored["type"]](stored["values"])
 
     def per_unit(self, row: str, benchmark: str, measure: str) -> dict[str, list[float]]:
-        """Unit -> the measure for each seed. KeyError where the row was not run on this benchmark."""
+        """Unit -> the measure for each seed.
+
+        KeyError where the row was not run on this benchmark, NotRun where its method does not meter a cost.
+        """
         key = (row, benchmark, measure)
         if key not in self.known:
             truth = self.truth(benchmark)
-            outputs = [self.output(d, v) for _, d, v in self.plan.rows[row.removeprefix(ORACLE)][benchmark]]
+            cells = [(d, self.output(d, v)) for _, d, v in self.plan.rows[row.removeprefix(ORACLE)][benchmark]]
+            if not self.applies(row, benchmark, measure) and measures.get(measure).cost:
+                raise NotRun(f"{measure} of {row} on {benchmark}, which its method does not meter")
             if row.startswith(ORACLE):
-                outputs = [measures.oracle(o, truth) for o in outputs]
-            per_seed = [measures.per_unit(measure, o, truth) for o in outputs]
+                cells = [(d, measures.oracle(o, truth)) for d, o in cells]
+            per_seed = [self._per_unit(measure, d, o, truth) for d, o in cells]
             if any(set(s) != set(per_seed[0]) for s in per_seed):
                 raise OutputError(f"{row} on {benchmark}: seeds answered other units; delete these cells, run again")
             self.known[key] = {u: [s[u] for s in per_seed] for u in per_seed[0]}
         return self.known[key]
+
+    def _per_unit(self, measure: str, digest: str, output: Output, truth: Any) -> dict[str, Any]:
+        if amount := measures.get(measure).cost:
+            return costs.metered(self.store.cost(digest), amount, output.values)
+        return measures.per_unit(measure, output, truth)
 
     def lookup(self, row: str, benchmark: str, measure: str) -> tuple[dict[str, list[float]], Mapping[str, str]]:
         values = self.per_unit(row, benchmark, measure)
@@ -87,6 +98,9 @@ class Values:
         return benchmark in self.plan.rows.get(row.removeprefix(ORACLE), {})
 
     def applies(self, row: str, benchmark: str, measure: str) -> bool:
-        """Whether the measure reads outputs of the row's type."""
+        """Whether the measure reads outputs of the row's type, or its method meters the cost."""
         _, digest, variant = self.plan.rows[row.removeprefix(ORACLE)][benchmark][0]
-        return measures.applies(measure, self.output(digest, variant))
+        output = self.output(digest, variant)
+        if amount := measures.get(measure).cost:
+            return not row.startswith(ORACLE) and bool(costs.metered(self.store.cost(digest), amount, output.values))
+        return measures.applies(measure, output)

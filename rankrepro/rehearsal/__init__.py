@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rankrepro import artifacts, benchmarks
 from rankrepro.benchmarks import bright
+from rankrepro.models import miniatures
 
 WORDS = "stand-ins of a rehearsal: random weights, invented texts and pictures; no number from them means anything"
 
@@ -25,7 +26,7 @@ WORDS = "stand-ins of a rehearsal: random weights, invented texts and pictures; 
 @cache
 def version() -> str:
     """Hash of the code that makes the stand-ins."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(miniatures.__file__)]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 

@@ -63,11 +63,11 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
     why = stale(cards, scale, {p.key: p.results["digests"] for p in papers if p.results})
     for paper in papers:
         paper.stale = why.get(paper.key, "")
-    env = pages.environment()
+    env, labels = pages.environment(), pages.labels(cards.values())
     for paper in papers:
         folder = reports / paper.key
         folder.mkdir(exist_ok=True)
-        page = pages.paper_page(paper, scale)
+        page = pages.paper_page(paper, scale, labels)
         page["specs"] = pages.embedded([*page.get("cost", []), *page["figures"].values()])
         page["copies"] = {s.slug: {"md": sheets.to_markdown(s), "tex": sheets.to_latex(s)} for s in page["sheets"]}
         (folder / "index.html").write_text(env.get_template("paper.html").render(**page), encoding="utf-8")

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from rankrepro.claims import KINDS
 from rankrepro.report import sheets
 from rankrepro.report.sentences import no_effect, side
 from rankrepro.report.sheets import CEILING, Cell, Sheet
@@ -143,13 +144,12 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     shown = [c for c in claims if c["effect"] is not None and c["kind"] != "identity"]
     if not shown:
         return None
-    panels: dict[tuple[str, str], list[Row]] = {}
+    panels: dict[str, list[Row]] = {}
     for c in shown:
-        family = c["kind"] if c["kind"] in ("ratio", "share", "trend") else "difference"
-        measure = (c["measure"] or "seconds") if family != "share" else ""
-        panels.setdefault((family, measure), []).append(c)
+        words = KINDS[c["kind"]].words
+        panels.setdefault(words.axis.format(measure=c["measure"] or "seconds"), []).append(c)
     data = Data()
-    charts = [_panel(data, family, measure, group, card) for (family, measure), group in panels.items()]
+    charts = [_panel(data, title, group, card) for title, group in panels.items()]
     chart = alt.vconcat(*charts, spacing=26).resolve_scale(x="independent", color="shared", shape="shared")
     sides = [side(c) for c in shown]
     takeaway = (
@@ -186,7 +186,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     return Figure("forest", "Effects of the claims", takeaway, data.compiled(chart), sheet)
 
 
-def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: str) -> Any:
+def _panel(data: Data, title: str, claims: Sequence[Row], card: str) -> Any:
     import altair as alt
 
     prefix = f"{card.replace('_', '-')}-"
@@ -202,13 +202,7 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
         }
         for c in claims
     ]
-    titles = {
-        "ratio": f"ratio ({measure}), smaller is better",
-        "share": "share of units won",
-        "trend": f"rise of {measure} per level",
-        "difference": f"difference in {measure}",
-    }
-    log = family == "ratio" and all(r["low"] > 0 for r in rows)
+    log = all(KINDS[c["kind"]].log for c in claims) and all(r["low"] > 0 for r in rows)
     scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
     y = alt.Y("claim:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, labelPadding=8))
     base = alt.Chart(data(rows)).encode(y=y)
@@ -234,7 +228,7 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
         alt.Tooltip("high:Q", format=".4f"),
     ]
     null = base.mark_tick(color="currentColor", thickness=1.5, opacity=0.55, height=20).encode(
-        x=alt.X("null:Q", title=titles[family], scale=scale)
+        x=alt.X("null:Q", title=title, scale=scale)
     )
     rule = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", color=color)
     point = base.mark_point(filled=True, size=85, opacity=1).encode(
@@ -250,8 +244,9 @@ def _panel(data: Data, family: str, measure: str, claims: Sequence[Row], card: s
 
 def _targets(c: Row) -> list[float]:
     """What an effect has to reach: the smallest that counts; of an equivalence both margins."""
-    if c["kind"] == "equivalence":
-        return [-float(c["margin"]), float(c["margin"])]
+    kind = KINDS[c["kind"]]
+    if kind.direction == 0:
+        return [-kind.target(kind.bounds(c)), kind.target(kind.bounds(c))]
     return [no_effect(c) + float(c["min_effect"])] if c["min_effect"] is not None else []
 
 

@@ -16,14 +16,15 @@ from typing import Any
 
 from rankrepro import benchmarks
 from rankrepro.cards import Card, qualify
+from rankrepro.claims import KINDS, ORIGINS
 from rankrepro.errors import UnknownName
 from rankrepro.report import charts, history, sentences, sheets, text
 
 FAMILIES = {
-    "llm-rerankers": "LLM re-rankers",
-    "training": "Retriever and ranker training",
+    "llm_rerankers": "LLM re-rankers",
+    "ranker_training": "Retriever and ranker training",
     "vision": "Vision and multimodal",
-    "language-models": "Language models and losses",
+    "language_models": "Language models and losses",
     "controls": "Shared controls",
 }
 MARKS = {  # verdict -> class, sign, meaning
@@ -40,6 +41,7 @@ MARKS = {  # verdict -> class, sign, meaning
     "higher": ("open", "↑", "higher than the reported number"),
     "lower": ("no", "↓", "lower than the reported number"),
 }
+SHARED = "shared"  # beside ORIGINS: claims of the card of shared controls
 GAINS = 3  # queries shown with their documents, at each end
 
 
@@ -70,13 +72,14 @@ class Paper:
     def claims(self) -> list[dict[str, Any]]:
         """The judged claims; those of a card without a run as `not run`."""
         if self.results:
-            return self.page["claims"]
+            return [{"origin": "paper"} | c for c in self.page["claims"]]  # results of before name none
         return [
             {
                 "id": c["id"],
                 "sentence": c["sentence"],
                 "kind": c.get("kind"),
                 "role": c.get("role", "claim"),
+                "origin": c.get("origin", "paper"),
                 "verdict": "identity" if c.get("kind") == "identity" else "not run",
                 "note": None,
                 "restated": c.get("restated"),
@@ -126,6 +129,8 @@ def environment() -> Any:
         "plural": text.plural,
         "short": text.short,
         "expression": sentences.expression,
+        "kinds": KINDS,
+        "origins": ORIGINS,
     }
     return env
 
@@ -177,11 +182,12 @@ def prose(words: str) -> Any:
 
 def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
     """What the front page shows: papers by family, verdicts counted, totals over distinct stored results."""
-    verdicts = Counter(c["verdict"] for p in papers for c in p.claims if c["role"] == "claim")
+    counted = {origin: _verdicts(papers, origin) for origin in (*ORIGINS, SHARED)}
     return {
         "scale": scale,
         "groups": [(f, [p for p in papers if p.card.family == f]) for f in FAMILIES],
-        "verdicts": {v: verdicts[v] for v in MARKS if verdicts[v]},
+        "verdicts": list(dict.fromkeys(v for counts in counted.values() for v in counts)),
+        "counted": {origin: counts for origin, counts in counted.items() if counts},
         "totals": totals(papers),
         "placebos": Counter(c["verdict"] for p in papers for c in p.claims if c["role"] == "placebo"),
         "example": next((p.key for p in papers if p.results), "baselines"),
@@ -192,12 +198,28 @@ def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
     }
 
 
+def _verdicts(papers: Iterable[Paper], origin: str) -> dict[str, int]:
+    """Verdict -> number of claims of this origin; those of shared controls are no paper's, whatever their origin."""
+    found = Counter(
+        c["verdict"]
+        for p in papers
+        for c in p.claims
+        if c["role"] == "claim" and origin == (SHARED if p.card.family == "controls" else c["origin"])
+    )
+    return {v: found[v] for v in MARKS if found[v]}
+
+
+def labels(cards: Iterable[Card]) -> dict[str, str]:
+    """Row `<card>.<row>` -> what its card calls it for a reader, where it says so."""
+    return {f"{c.key}.{row}": label for c in cards for row, label in c.labels().items() if label != row}
+
+
 def cpu(paper: Paper) -> float:
     return sum(c["cpu_s"] for c in paper.cells)
 
 
 def tokens(paper: Paper) -> float:
-    return sum(c["input_tokens"] + c["generated_tokens"] for c in paper.cells)
+    return sum((c["input_tokens"] or 0) + (c["generated_tokens"] or 0) for c in paper.cells)
 
 
 def totals(papers: Iterable[Paper]) -> dict[str, float]:
@@ -206,15 +228,15 @@ def totals(papers: Iterable[Paper]) -> dict[str, float]:
 
     cells = {c["digest"]: c for p in papers for c in p.cells}.values()
     names = ("cpu_s", "input_tokens", "generated_tokens", "forward_passes")
-    sums: dict[str, float] = {n: sum(c[n] for c in cells) for n in names}
+    sums: dict[str, float] = {n: sum(c[n] or 0 for c in cells) for n in names}
     return sums | {"wall_s": union((c["started"], c["ended"]) for c in cells), "cells": len(cells)}
 
 
 # --- the page of a paper ---------------------------------------------------------------------------------------------
 
 
-def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
-    """What the page of a paper shows, all numbers from its judged files."""
+def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the page of a paper shows, all numbers from its judged files. `labels`: row -> its name for a reader."""
     claims = paper.claims
     page: dict[str, Any] = {
         "scale": scale,
@@ -232,7 +254,7 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
         return page | {"said": {}, "figures": {}, "sheets": []}
     found, key = paper.page, paper.key
     timings = {t["name"]: t for t in found["timings"]}
-    said = {c["id"]: sentences.verdict(c, key, timings) for c in claims}
+    said = {c["id"]: sentences.verdict(c, key, timings, labels) for c in claims}
     tables = [(t, sheets.of_table(t, key)) for t in found["tables"] if t["rows"]]
     made: dict[str, Any] = {
         "claims": sheets.of_claims(claims, said),
@@ -252,13 +274,14 @@ def paper_page(paper: Paper, scale: str) -> dict[str, Any]:
         "cost": [f for f in figures if f.name.startswith("cost-")],
         "sheets": every,
         "made": made,
-        "timing_words": [sentences.timing(t, key) for t in found["timings"]],
+        "timing_words": [sentences.timing(t, key, labels) for t in found["timings"]],
         "examples": examples(paper),
         "pictures": paper.examples.get("pictures", {}),
         "contact": paper.examples.get("sheets", {}),
         "grades": grade,
         "attribution": shared(paper.examples.get("attribution", {})),
-        "started": min((c["started"] for c in found["cells"]), default=None),
+        # shared controls ran before the paper was begun: its claims are held against its own first result
+        "started": min((c["started"] for c in found["cells"] if c["name"].startswith(f"{key}.")), default=None),
         "totals": totals([paper]),
     }
 

@@ -1,158 +1,272 @@
-"""A verdict in a sentence: the effect with its interval and n, and what would change our mind."""
+"""A verdict in a sentence: the effect with its interval and n, and what would change our mind.
+
+The words of each kind of claim stand in `rankrepro.claims.KINDS`; here numbers and names are put into them.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rankrepro import claims
+from rankrepro.claims import Expression
 from rankrepro.errors import RankReproError
-from rankrepro.judge import expressions, measures
-from rankrepro.report.text import interval, listed, number, p_value, plural, seconds, short
+from rankrepro.judge import measures
+from rankrepro.report.text import listed, number, p_value, plural, seconds, short
 
-Claim = Mapping[str, Any]
+LEVEL = 0.05
+Judged = Mapping[str, Any]  # a claim of results.json
+Labels = Mapping[str, str]  # row -> what a reader sees of it
 
 
-def verdict(claim: Claim, card: str, timings: Mapping[str, Any]) -> str:
+def verdict(judged: Judged, card: str, timings: Mapping[str, Any], labels: Labels | None = None) -> str:
     """One or two sentences in plain words, without the verdict's own name.
 
     timings   name -> timing of the paper, for claims about seconds
+    labels    row `<card>.<row>` -> its name for a reader; others go by their own, bare on the page of `card`
     """
-    match claim["verdict"]:
+    match judged["verdict"]:
         case "not run":
-            return f"Missing: {short(claim['note'], card)}."
+            return f"Missing: {short(judged['note'], card)}."
         case "identity":
             return "True by construction and held by a unit test; never counted as reproduced."
-    finding = _finding(claim, card, timings)
-    # a sentence that begins with the name of an arm or measure keeps its spelling
-    return re.sub(r"^the ", "The ", finding) + _consequence(claim, card)
+    return _Sentence(judged, card, timings, labels or {}).text()
 
 
-def _finding(claim: Claim, card: str, timings: Mapping[str, Any]) -> str:
-    """What was measured: `nDCG@10 of full is 0.056 [0.019, 0.093] higher than that of bm25 on 320 queries`."""
-    effect, ci, kind = claim["effect"], claim["ci"], claim["kind"]
-    where = _where(claim)
-    if effect is None:
-        return f"the effect cannot be computed {where}"
-    timing = timings.get((claim["benchmark"] or "").removeprefix("timing "))
-    if timing:
-        a, b = short(timing["a"], card), short(timing["b"], card)
-        return f"{a} takes {_with(number(effect, 2), interval(ci, 2))} times the seconds of {b} {where}"
-    measure = claim["measure"] or "the measure"
-    pair = difference(claim, card)
-    match kind:
-        case "share":
-            better = f"{pair[0]} beats {pair[1]} in {measure}" if pair else f"the claimed sign shows in {measure}"
-            return f"{better} on {_percent(effect, ci)} of {where.removeprefix('on ')}"
-        case "ratio":
-            return f"the ratio in {measure} is {_with(number(effect), interval(ci))} {where}"
-        case "trend":
-            return f"{measure} {_moves(effect)} by {_with(number(abs(effect)), _signed(effect, ci))} per level {where}"
-    if pair:
-        size = _with(number(abs(effect)), _signed(effect, ci))
-        return f"{measure} is {size} {'lower' if effect < 0 else 'higher'} with {pair[0]} than with {pair[1]} {where}"
-    subject = words(claim["expr"], card) if claim["expr"] else "the effect"
-    if re.fullmatch(r"[\w.]+", subject):
-        return f"{measure} of {subject} is {_with(number(effect), interval(ci))} {where}"
-    return f"{subject} is {_with(number(effect, signed=True), interval(ci))} in {measure} {where}"
+class _Sentence:
+    """A judged claim with all that its kind's templates may ask for."""
+
+    def __init__(self, judged: Judged, card: str, timings: Mapping[str, Any], labels: Labels) -> None:
+        self.judged, self.card, self.labels = judged, card, labels
+        self.claim = claims.of_result(judged, card)
+        assert self.claim.kind is not None
+        self.kind, self.words = self.claim.kind, self.claim.kind.words
+        self.timing = timings.get((judged["benchmark"] or "").removeprefix("timing "))
+        self.fields = {**self._bounds(), **self._names(), **self._effect()}
+
+    def text(self) -> str:
+        finding = self._finding()
+        # a sentence that begins with the name of an arm or measure keeps its spelling
+        return re.sub(r"^the ", "The ", finding) + self._consequence()
+
+    def _filled(self, template: str) -> str:
+        return template.format_map(self.fields)
+
+    # --- what the templates are filled with ---
+
+    def _number(self, value: float, signed: bool = False) -> str:
+        """A number of this claim's own unit: a share in per cent, a ratio with two digits."""
+        if self.words.percent:
+            return f"{100 * value:.0f} %"
+        return number(value, self.words.digits, signed)
+
+    def _bounds(self) -> dict[str, str]:
+        """What the card says is written as the card says it; what was measured, with the digits of the kind."""
+        given = {**self.claim.bounds._asdict(), "null": self.claim.null, "target": self.claim.target}
+        bounds = {k: f"{100 * v:.0f} %" if self.words.percent else _plain(v) for k, v in given.items()}
+        shown = self.judged["detectable"]
+        return bounds | {"detectable": "" if shown is None else self._number(shown)}
+
+    def _names(self) -> dict[str, str]:
+        claim, measure = self.claim, self.claim.measure or "the measure"
+        expression = claim.expression
+        pair = self._pair()
+        a, b = pair or ((self._name(expression.terms[0].arm), "") if expression else ("", ""))
+        subject = claim.quantity or self.words.subject.format(measure=measure)
+        if not subject:
+            subject = self._worded(expression) if expression else "the effect"
+        return {
+            "a": a,
+            "b": b,
+            "measure": measure,
+            "subject": subject[:1].upper() + subject[1:] if claim.quantity else subject,
+            "in_measure": "" if claim.quantity else f" in {measure}",
+        }
+
+    def _pair(self) -> tuple[str, str] | None:
+        """The names of the two sides: of a timing, a plain difference or a plain ratio by one measure."""
+        if self.timing:
+            return self._name(self.timing["a"]), self._name(self.timing["b"])
+        expression = self.claim.expression
+        pair = expression and (expression.difference or expression.ratio)
+        return (
+            (self._name(pair[0].arm), self._name(pair[1].arm)) if pair and pair[0].measure == pair[1].measure else None
+        )
+
+    def _name(self, row: str) -> str:
+        return self.labels.get(row) or short(row, self.card)
+
+    def _worded(self, expression: Expression) -> str:
+        """An expression to read in a sentence: `full − max(query_last, attention_sorting)`."""
+        rows = {term.arm for term in expression.terms}
+
+        def name(match: re.Match[str]) -> str:
+            bare = match.group(1)
+            return self._name(bare if bare in rows else f"{self.card}.{bare}")
+
+        return re.sub(r"\bm\(\s*([\w.]+)\s*(?:,[^)]*)?\)", name, expression.text).replace(" - ", " − ")
+
+    def _effect(self) -> dict[str, str]:
+        effect, ci = self.judged["effect"], self.judged["ci"]
+        where = self._where()
+        if effect is None:
+            return {"where": where}
+        low, high = ci
+        # an effect told by its size has its interval turned round where it is negative
+        turned = (low, high) if effect >= 0 else (_negative(high), _negative(low))
+        names = self._names()
+        up, size = effect >= 0, self._number(abs(effect))
+        if self._higher_is_better():
+            compared = f"{names['a']} scores {size} {names['measure']} {'above' if up else 'below'} {names['b']}"
+        else:
+            compared = f"{names['a']} has {size} {'more' if up else 'less'} {names['measure']} than {names['b']}"
+        between = self._between(ci)
+        return {
+            "value": self._number(effect),
+            "signed": self._number(effect, signed=True),
+            "size": size,
+            "compared": compared,
+            "rises": "rises" if up else "falls",
+            "grows": "grows" if up else "shrinks",
+            "where": where,
+            "ci": between,
+            "evidence": "; ".join(filter(None, (between, where))),
+            "size_evidence": "; ".join(filter(None, (self._between(turned), where))),
+        }
+
+    def _higher_is_better(self) -> bool:
+        try:
+            return measures.get(self.claim.measure or claims.MEASURE).direction > 0
+        except RankReproError:
+            return True
+
+    def _between(self, ci: Sequence[float | None]) -> str:
+        """`95 % CI 0.019 to 0.093`; one end where the data bound no other, nothing where they bound none."""
+        low, high = (None if v is None else self._number(v) for v in ci)
+        if low is None and high is None:
+            return ""
+        if low is None or high is None:
+            return f"95 % CI {'up to' if low is None else 'from'} {low or high}"
+        return f"95 % CI {low.removesuffix(' %')} to {high}"
+
+    def _where(self) -> str:
+        """`320 queries, mean of 4 benchmarks`, `100 queries of vital/fever, its weakest of 3 benchmarks`."""
+        judged = self.judged
+        units = self._units() + (f" tagged {judged['where']}" if judged["where"] else "")
+        names = [part["benchmark"] for part in judged["per_benchmark"]]
+        benchmark = judged["benchmark"] or ""
+        if benchmark == "macro":
+            if len(names) == 1:
+                return f"{units} of {names[0]}"
+            return f"{units}, mean of {listed(names) if len(names) < 3 else plural(len(names), 'benchmark')}"
+        if benchmark.startswith("timing "):
+            return units
+        extreme = "strongest" if judged["combine"] == "any_of" else "weakest"
+        several = f", its {extreme} of {len(names)} benchmarks" if len(names) > 1 else ""
+        return f"{units} of {benchmark}{several}"
+
+    def _units(self) -> str:
+        return plural(self.judged["n"], unit_of(self.judged)) if self.judged["n"] else "its units"
+
+    # --- what is said ---
+
+    def _finding(self) -> str:
+        """What was measured: `ICR scores 0.098 nDCG@10 below RankGPT (95 % CI 0.049 to 0.143; 320 queries)`."""
+        if self.judged["effect"] is None:
+            return f"the effect cannot be computed on {self.fields['where']}"
+        template = next(self.words.found[form] for form in self._forms() if form in self.words.found)
+        return self._filled(template).replace(" ()", "")
+
+    def _forms(self) -> list[str]:
+        """The forms of words that fit the claim, the most telling first."""
+        expression, pair = self.claim.expression, self._pair()
+        if self.timing:
+            return ["timing"]
+        if self.claim.quantity or expression is None:
+            return ["any"]
+        forms = ["difference"] if pair and expression.difference else ["ratio"] if pair and expression.ratio else []
+        return [*forms, *(["arm"] if isinstance(expression.tree, claims.Term) else []), "any"]
+
+    def _consequence(self) -> str:
+        """What follows from it, and what would change our mind."""
+        match self.judged["verdict"]:
+            case "smoke":
+                return ". Too few units for a verdict."
+            case "reproduced":
+                holds = f": {self._filled(self.words.holds)}" if self.words.holds else ""
+                return f"{holds}; {self._filled(self.words.against)} would change our mind."
+            case "not reproduced":
+                return f". {self._filled(self.words.refuted)}."
+            case "inconclusive":
+                return f". {self._undecided()}"
+            case "baseline not competent":
+                return f". {self._strawman()}"
+            case "placebo failed as it must":
+                return ". With the key ingredient destroyed the effect disappears, as it should."
+            case "placebo passed":
+                return ". Its key ingredient is destroyed and the effect is still there: the comparison is broken."
+            case other:
+                return f": {other} the reported number, by the tolerance of its kind."
+
+    def _undecided(self) -> str:
+        judged = self.judged
+        if judged["note"]:
+            return f"The evidence is not sound: {judged['note']}."
+        if None in judged["ci"]:
+            lead = "The data cannot bound the effect on both sides"
+        elif side(judged) > 0:
+            if self.kind.direction > 0 and judged["effect"] < self.claim.target:
+                lead = f"The interval excludes no effect, but the effect is smaller than {self.fields['target']}"
+            else:
+                p = judged["p_holm"]
+                corrected = f" (p = {p_value(p)})" if p is not None and p >= LEVEL else ""
+                lead = f"Significant alone, but not after correcting for all claims of this paper{corrected}"
+        elif self.words.reaches:
+            lead = self._filled(self.words.reaches)
+        else:
+            lead = "Too few data" if judged["needed_n"] else "Too close to call"
+        shows = f"{self._units()} can show {self._filled(self.words.shows)}"
+        needs = self._needs()
+        if judged["detectable"] is None:
+            return f"{lead}{'; ' + needs if needs else ''}."
+        return f"{lead}: {shows}{'; ' + needs if needs else ''}."
+
+    def _needs(self) -> str:
+        needed = self.judged["needed_n"]
+        if not needed:
+            return ""
+        return f"{self._filled(self.words.needs)} needs about {_rounded(needed):,}"
+
+    def _strawman(self) -> str:
+        """Of a failed guard: which baseline is not better than what."""
+        guard = self.judged["guard"]
+        floor = claims.expression(guard["expr"], self.card, self.claim.measure or claims.MEASURE)
+        low, high = guard["ci"]
+        ci = "" if low is None or high is None else f", 95 % CI {number(low)} to {number(high)}"
+        measured = f"{number(guard['effect'], signed=True)}{ci}, p {p_value(guard['p'])}"
+        if floor.difference:
+            a, b = (self._name(term.arm) for term in floor.difference)
+            return f"But here {a} is not shown to be better than {b} ({measured}), so beating it would prove nothing."
+        return f"But here {self._worded(floor)} is not shown to be above 0 ({measured}), so a win would prove nothing."
 
 
-def _consequence(claim: Claim, card: str) -> str:
-    """What follows from it, and what would change our mind."""
-    match claim["verdict"]:
-        case "smoke":
-            return ". Too few units for a verdict."
-        case "reproduced":
-            return f"; {_against(claim)} would change our mind."
-        case "not reproduced":
-            return f". The interval excludes {_target(claim)}; one that reaches it would change our mind."
-        case "inconclusive":
-            return f". {_undecided(claim)}"
-        case "baseline not competent":
-            guard = claim["guard"]
-            floor = _with(number(guard["effect"]), interval(guard["ci"]))
-            return (
-                f". But the losing arm does not beat its own floor: {words(guard['expr'], card)} is {floor}, "
-                f"p {p_value(guard['p'])}. Winning against it proves nothing; a baseline that beats its floor would "
-                "change our mind."
-            )
-        case "placebo failed as it must":
-            return ". With its ingredient destroyed it does not pass at 0.001, as it must be."
-        case "placebo passed":
-            return ". Its ingredient is destroyed and still it passes at 0.001: the comparison is broken."
-        case other:
-            return f": {other} the reported number, by the tolerance of its kind."
-
-
-def _against(claim: Claim) -> str:
-    """What a second look would have to show against a claim that holds."""
-    match claim["kind"]:
-        case "noninferiority":
-            return f"an interval reaching {number(-claim['margin'])} (worse by the margin)"
-        case "equivalence":
-            return f"an interval reaching ±{number(claim['margin'])}"
-        case "ratio":
-            return f"an interval reaching {number(claim['bound'], 2)}"
-        case "share":
-            low = claim["bound"] + claim["min_effect"]
-            return f"a share below {100 * low:.0f} % or an interval reaching {100 * claim['bound']:.0f} %"
-    return f"an effect below {_trim(claim['min_effect'])} or an interval reaching 0"
-
-
-def _target(claim: Claim) -> str:
-    """What the interval had to hold for the claim to stand."""
-    match claim["kind"]:
-        case "noninferiority":
-            return f"a loss within the margin of {_trim(claim['margin'])}"
-        case "equivalence":
-            return f"a difference within ±{_trim(claim['margin'])}"
-        case "ratio":
-            return f"a ratio of {number(claim['bound'], 2)} or less"
-        case "share":
-            return f"a share of {100 * (claim['bound'] + claim['min_effect']):.0f} %"
-    return f"the smallest effect that counts, {_trim(claim['min_effect'])}"
-
-
-def _undecided(claim: Claim) -> str:
-    if claim["note"]:
-        return f"The evidence is not sound: {claim['note']}."
-    if None in claim["ci"]:
-        said = "The data cannot bound it on both sides"
-    elif side(claim) > 0:
-        said = f"The 95 % interval excludes no effect, but {_shortfall(claim)}"
-    else:
-        said = f"The interval holds no effect as well as {_target(claim)}"
-    if claim["needed_n"]:
-        said += f"; about {plural(_rounded(claim['needed_n']), unit_of(claim))} would tell"
-    if claim["detectable"] is not None:
-        digits = 2 if claim["kind"] == "ratio" else 3
-        said += f" (these can show an effect of {number(claim['detectable'], digits)})"
-    return said + "."
-
-
-def _shortfall(claim: Claim) -> str:
-    """What an effect beyond doubt at 95 % still lacks."""
-    if claim["min_effect"] is not None and claim["effect"] < no_effect(claim) + claim["min_effect"]:
-        return f"the effect does not reach {_target(claim)}"
-    return f"not at the level that the number of claims asks for (p {p_value(claim['p_holm'])} after Holm)"
-
-
-def no_effect(claim: Claim) -> float:
+def no_effect(judged: Judged) -> float:
     """Where there is none: 0, the bound of a ratio or share, the margin a noninferior arm may lose."""
-    if claim["kind"] in ("ratio", "share"):
-        return float(claim["bound"])
-    return -float(claim["margin"]) if claim["kind"] == "noninferiority" else 0.0
+    kind = claims.KINDS[judged["kind"]]
+    return kind.no_effect(kind.bounds(judged))
 
 
-def side(claim: Claim) -> int:
+def side(judged: Judged) -> int:
     """1 if the 95 % interval lies on the claimed side of no effect, −1 on the other, 0 if it holds it or has no end."""
-    low, high = claim["ci"]
+    low, high = judged["ci"]
     if low is None or high is None:
         return 0
-    if claim["kind"] == "equivalence":
-        return 1 if -claim["margin"] < low and high < claim["margin"] else 0
-    sign, null = -1 if claim["kind"] == "ratio" else 1, no_effect(claim)
-    return sign if low > null else -sign if high < null else 0
+    kind = claims.KINDS[judged["kind"]]
+    null = kind.null(kind.bounds(judged))
+    if kind.direction == 0:
+        return 1 if -null < low and high < null else 0
+    return kind.direction if low > null else -kind.direction if high < null else 0
 
 
 def _rounded(n: int) -> int:
@@ -160,41 +274,12 @@ def _rounded(n: int) -> int:
     return int(float(f"{n:.2g}"))
 
 
-def _where(claim: Claim) -> str:
-    """`on 320 queries of 4 benchmarks`, `on 100 queries of vital/fever, its weakest benchmark`."""
-    units = plural(claim["n"], unit_of(claim)) if claim["n"] else "its units"
-    tag = f" tagged {claim['where']}" if claim["where"] else ""
-    names = [part["benchmark"] for part in claim["per_benchmark"]]
-    benchmark = claim["benchmark"] or ""
-    if benchmark == "macro":
-        if len(names) == 1:
-            return f"on {units}{tag} of {names[0]}"
-        return f"on {units}{tag}, mean over {listed(names) if len(names) < 3 else plural(len(names), 'benchmark')}"
-    if benchmark.startswith("timing "):
-        return f"on {units}{tag}"
-    extreme = "strongest" if claim["combine"] == "any_of" else "weakest"
-    return f"on {units}{tag} of {benchmark}" + (f", its {extreme} of {len(names)} benchmarks" if len(names) > 1 else "")
-
-
-def unit_of(claim: Claim) -> str:
+def unit_of(judged: Judged) -> str:
     """The word for what is measured: query, task, block."""
     try:
-        return measures.get(claim["measure"]).unit if claim["measure"] else "query"
+        return measures.get(judged["measure"]).unit if judged["measure"] else "query"
     except RankReproError:
         return "unit"
-
-
-def difference(claim: Claim, card: str) -> tuple[str, str] | None:
-    """The two arms of a plain m(a) - m(b) by one measure, named as on the page of `card`."""
-    if not claim["expr"]:
-        return None
-    try:
-        pair = expressions.parse(claim["expr"], card, claim["measure"] or "").difference
-    except RankReproError:
-        return None
-    if pair is None or pair[0].measure != pair[1].measure:
-        return None
-    return short(pair[0].arm, card), short(pair[1].arm, card)
 
 
 def expression(expr: str, card: str) -> str:
@@ -202,42 +287,21 @@ def expression(expr: str, card: str) -> str:
     return expr.replace(f"m({card}.", "m(").replace(" - ", " − ")
 
 
-def words(expr: str, card: str) -> str:
-    """An expression to read in a sentence: `full − max(query_last, attention_sorting)`."""
-    return re.sub(r"\bm\(([^(),]+)(?:,\s*[\"'][^\"']*[\"'])?\)", r"\1", expression(expr, card))
+def _negative(value: float | None) -> float | None:
+    return None if value is None else -value
 
 
-def _with(value: str, ci: str) -> str:
-    return f"{value} {ci}" if ci else value
+def _plain(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
-def _signed(effect: float, ci: Any) -> str:
-    """The interval of an effect told by its size: turned round where it is negative."""
-    low, high = ci
-    if effect >= 0:
-        return interval(ci)
-    return interval([None if high is None else -high, None if low is None else -low])
-
-
-def _percent(effect: float, ci: Any) -> str:
-    return _with(f"{100 * effect:.0f} %", interval([None if v is None else 100 * v for v in ci], 0))
-
-
-def _moves(effect: float) -> str:
-    return "falls" if effect < 0 else "rises"
-
-
-def _trim(value: float) -> str:
-    return f"{value:g}"
-
-
-def timing(t: Mapping[str, Any], card: str) -> str:
+def timing(t: Mapping[str, Any], card: str, labels: Labels | None = None) -> str:
     """The finding of a paired timing, and whether its control allows one."""
-    a, b = short(t["a"], card), short(t["b"], card)
-    ratio = _with(number(t["ratio"], 2), interval(t["ci"], 2))
-    control = f"A against A gives {interval(t['aa'], 2) or 'no interval'}"
-    sound = "which holds 1: the clock is sound" if t["sound"] else "which does not hold 1: no conclusion"
-    return (
-        f"{a} takes {ratio} times the seconds of {b} ({seconds(t['seconds_a'])} against {seconds(t['seconds_b'])} "
-        f"a query) on {plural(t['n'], 'query')} of {t['benchmark']}. {control}, {sound}."
-    )
+    a, b = ((labels or {}).get(t[arm]) or short(t[arm], card) for arm in ("a", "b"))
+    low, high = t["ci"]
+    ratio = f"{number(t['ratio'], 2)} times the seconds of {b} (95 % CI {number(low, 2)} to {number(high, 2)}; "
+    ratio += f"{seconds(t['seconds_a'])} against {seconds(t['seconds_b'])} a query; "
+    ratio += f"{plural(t['n'], 'query')} of {t['benchmark']})"
+    first, last = (number(v, 2) for v in t["aa"])
+    control = f"Control: an arm timed against itself gives {first} to {last}, so the clock "
+    return f"{a} takes {ratio}. {control}{'can' if t['sound'] else 'cannot'} be trusted."

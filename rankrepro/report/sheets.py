@@ -197,7 +197,20 @@ def of_claims(claims: Sequence[Mapping[str, Any]], sentences: Mapping[str, str])
         ]
         for c in claims
     ]
-    keys = ("id", "kind", "role", "sentence", "restated", "verdict", "note", "measure", "expr", "combine", "benchmark")
+    keys = (
+        "id",
+        "kind",
+        "role",
+        "origin",
+        "sentence",
+        "restated",
+        "verdict",
+        "note",
+        "measure",
+        "expr",
+        "combine",
+        "benchmark",
+    )
     rest = ("n", "clusters", "seeds", "p", "p_holm", "p_permutation", "seed_sd", "min_effect", "margin", "bound")
     records = [
         {k: c[k] for k in keys}

@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rankrepro.cards import file_of
 from rankrepro.errors import StoreError
 from rankrepro.store import Store, digest_of
 from rankrepro.tracking.names import cut_tag, metric_name, params
 
 LARGEST_COPY = 5_000_000  # bytes; larger files stay in the store and a tag says where
-COSTS = ("wall_s", "cpu_s", "peak_bytes", "input_tokens", "generated_tokens", "forward_passes")
+COSTS = ("wall_s", "cpu_s", "peak_bytes", "input_tokens", "generated_tokens", "forward_passes", "calls")
 VERDICT = "verdict."  # tag of a claim
 
 Metric = tuple[str, float, int]  # legal name, value, step
@@ -192,7 +193,7 @@ class Judged:
         ]
         tags = self._common("verdicts") | {
             "verdicts": ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found)) or "no claims",
-            "mlflow.source.name": f"papers/{self.key}.yaml",
+            "mlflow.source.name": file_of(self.key),
             "mlflow.note.content": cut_tag(
                 "\n".join(f"- **{c['verdict']}**: {c['sentence']} (`{c['id']}`)" for c in claims)
             ),
@@ -248,7 +249,7 @@ def _names(claim: Mapping[str, Any], cell: Mapping[str, Any], timing: Mapping[st
 
 def _costs(cell: Mapping[str, Any]) -> Iterator[Metric]:
     yield "units", float(cell["units"]), 0
-    yield from ((f"cost/{name}", float(cell[name]), 0) for name in COSTS)
+    yield from ((f"cost/{name}", float(cell[name]), 0) for name in COSTS if cell.get(name) is not None)
 
 
 def _timing_metrics(timing: Mapping[str, Any] | None) -> Iterator[Metric]:

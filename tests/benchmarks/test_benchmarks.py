@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
@@ -183,7 +182,8 @@ SCRIPT = "from rankrepro import benchmarks as b; print(*(b.digest(i) for i in ('
 @pytest.mark.parametrize(
     ("file", "old", "new", "changes"),
     [
-        ("rankrepro/benchmarks/vital.py", '"_": " "', '"_":  " "', (True, False)),
+        ("rankrepro/benchmarks/vital.py", '"_": " "', '"_":  " "', (False, False)),  # white space
+        ("rankrepro/benchmarks/vital.py", '"_": " "', '"_": "-"', (True, False)),
         ("rankrepro/benchmarks/lint.py", "LEAK = 12", "LEAK = 13", (False, True)),
         ("rankrepro/benchmarks/splits.py", "GIANT = 0.25", "GIANT = 0.26", (True, True)),
         ("config/benchmarks/lint.yaml", "validation: 0.2", "validation: 0.3", (False, True)),
@@ -210,10 +210,8 @@ def test_a_digest_changes_with_what_makes_the_benchmark(tmp_path, file, old, new
 def test_import_is_light():
     heavy = "{'ir_datasets', 'numpy', 'torch', 'scipy', 'bm25s', 'pyarrow', 'huggingface_hub'}"
     script = f"import sys, rankrepro.benchmarks as b; b.digest('stdlib/code'); print({heavy} & set(sys.modules))"
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-    assert time.perf_counter() - start < 5
 
 
 # --- cards -----------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def test_inputs_do_not_tell_where_a_picture_was_taken(benchmark_id: str, built: 
     assert list(benchmark.corpus) == sorted(benchmark.corpus) and list(benchmark.images) == sorted(benchmark.images)
     assert set(benchmark.images) == set(truth.poses) >= {*benchmark.corpus, *benchmark.queries}
     assert {f for walk in benchmark.walks.values() for f in walk} <= set(benchmark.images)
-    assert all(q.text == q.id for q in benchmark.queries.values())
+    assert all(q.image == q.id and not q.text for q in benchmark.queries.values())
     dates = {i.date_time for i in benchmark.images.archive.infolist()}
     assert dates == {(1980, 1, 1, 0, 0, 0)}
 
@@ -234,5 +234,5 @@ def test_pictures_leave_with_the_rest(built: Callable, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "out" / "corpus.jsonl").read_text().splitlines()]
     assert len(rows) == len(benchmark.corpus)
     for row in rows[:5]:
-        picture = np.array(Image.open(tmp_path / "out" / "images" / f"{row['text']}.png").convert("RGB"))
-        assert np.array_equal(picture, benchmark.images[row["text"]])
+        picture = np.array(Image.open(tmp_path / "out" / "images" / f"{row['image']}.png").convert("RGB"))
+        assert np.array_equal(picture, benchmark.images[row["image"]])

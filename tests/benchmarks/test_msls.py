@@ -130,7 +130,7 @@ def test_names_tell_nothing(root):
     names = {*benchmark.images, *benchmark.walks}
     assert all(len(n) == 13 and set(n[1:]) <= set("0123456789abcdef") for n in names)
     assert list(benchmark.corpus) == sorted(benchmark.corpus) and list(benchmark.queries) == sorted(benchmark.queries)
-    assert all(d.text == d.id and not d.title for d in benchmark.corpus.values())
+    assert all(d.image == d.id and not d.content for d in benchmark.corpus.values())
 
 
 def test_built_from_the_folder_the_variable_names(root, tmp_path, monkeypatch):

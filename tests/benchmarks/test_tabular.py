@@ -152,7 +152,7 @@ def test_disk_and_back_and_truth_is_not_needed_to_predict(mini, tmp_path: Path) 
 
 def test_flipping_the_labels_of_a_test_fold_leaves_its_predictions(mini) -> None:
     """The whole way from labels to decisions: build, fold, search, train, decide."""
-    from methods import anyloss
+    from methods.language_models import anyloss
 
     params = SimpleNamespace(
         optimiser="gradient_descent", steps=10, rates=[0.3, 0.03], validation=0.25, hidden=2,

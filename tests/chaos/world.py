@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests_support import Project, make_project
+from tests_support import Project, make_project, new_card
 
 HERE = Path(__file__).parent
 PAUSE = 0.15  # seconds a batch sleeps, so that kills find batches to tear
 TIMES = {"cost", "timings", "totals", "wall_s", "cpu_s", "peak_bytes", "started", "ended", "commit", "claims_commit"}
 CORES = 2  # that a command may use
+SECONDS = "quick: {toy: {overlap: 1.9, scaled: 0.3, noise: 0.3}}\n"  # so that there are jobs enough to disturb
 PATIENCE = 1800.0  # seconds after which a command counts as stuck
 
 
@@ -175,7 +176,8 @@ class World:
 def _toy(folder: Path) -> Trial:
     folder.mkdir()
     trial = Trial(make_project(folder, []).folder)
-    shutil.copy(HERE / "toy.yaml", folder / "papers")
+    shutil.copy(HERE / "toy.yaml", new_card(folder, "toy"))
+    (folder / "papers" / "seconds.yaml").write_text(SECONDS)
     shutil.copy(HERE / "toy.py", folder / "methods")
     return trial
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rankrepro.claims import parse
 from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.statistics import Sample, bootstrap, interval, p_value, required_n
 
@@ -43,8 +44,8 @@ def judged(values, clusters, seed, **claim):
         units = [f"u{i}" for i in range(len(rows))]
         return dict(zip(units, rows.tolist(), strict=True)), dict(zip(units, clusters, strict=True))
 
-    claims = [{"id": "c", "sentence": "", "expr": "m(a) - m(b)", **claim}]
-    return judge_claims(claims, lookup, card="p", benchmarks=["b1"], seed=seed, n_boot=DRAWS)[0]
+    claims = [parse({"id": "c", "sentence": "", "expr": "m(a) - m(b)", **claim}, "p")]
+    return judge_claims(claims, lookup, benchmarks=["b1"], seed=seed, n_boot=DRAWS)[0]
 
 
 @pytest.mark.parametrize("n_clusters", [15, 40])

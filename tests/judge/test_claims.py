@@ -3,11 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from rankrepro.claims import parse
 from rankrepro.errors import ClaimError
 from rankrepro.judge.claims import judge_claims
-from rankrepro.judge.expressions import Term, parse
-
-ARMS = ("icr.full", "icr.none", "baselines.bm25")
 
 
 class World:
@@ -22,8 +20,8 @@ class World:
         return rows, {u: u for u in rows}
 
     def judge(self, *claims, benchmarks=("b1",), **kwargs):
-        filled = [{"id": f"c{i}", "sentence": "So.", **c} for i, c in enumerate(claims)]
-        results = judge_claims(filled, self, card="p", benchmarks=benchmarks, **kwargs)
+        filled = [parse({"id": f"c{i}", "sentence": "So.", **c}, "p") for i, c in enumerate(claims)]
+        results = judge_claims(filled, self, benchmarks=benchmarks, **kwargs)
         json.dumps(results, allow_nan=False)
         return results if len(results) > 1 else results[0]
 
@@ -34,82 +32,6 @@ def noise(seed, effect=0.0, n=200, sd=0.1):
 
 BASE = noise(0, 0.5)
 UP = {"kind": "superiority", "expr": "m(a) - m(b)"}
-
-
-# --- expressions -----------------------------------------------------------------------------------------------------
-
-
-def test_arithmetic_and_terms():
-    e = parse('(m(full) - m(baselines.bm25, "AP")) / m(full) * 2 + -1', "icr", "nDCG@10")
-    full, bm25 = Term("icr.full", "nDCG@10"), Term("baselines.bm25", "AP")
-    assert e.terms == (full, bm25)
-    assert e({full: np.array([0.5, 1]), bm25: np.array([0.25, 1])}) == pytest.approx([0, -1])
-
-
-def test_functions():
-    values = {Term("c.a", "AP"): np.array([1.0, -4]), Term("c.b", "AP"): np.array([3.0, 2])}
-    for text, expected in (("min(m(a), m(b))", [1, -4]), ("max(m(a), m(b), 2.5)", [3, 2.5])):
-        assert parse(text, "c", "AP")(values) == pytest.approx(expected)
-    assert parse("mean(m(a), m(b), 2)", "c", "AP")(values) == pytest.approx([2, 0])
-    assert parse("abs(m(a))", "c", "AP")(values) == pytest.approx([1, 4])
-
-
-def test_plain_differences_are_recognised():
-    assert parse("m(a) - m(b)", "c", "AP").difference == (Term("c.a", "AP"), Term("c.b", "AP"))
-    for other in ("m(a) + m(b)", "2 * m(a) - m(b)", "m(a) - m(a)", "m(a)"):
-        assert parse(other, "c", "AP").difference is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "__import__('os').system('true')",
-        "m(a).real",
-        "m(a) ** 9",
-        "m(a) if m(a) else 0",
-        "[m(a)]",
-        "m(a) and m(b)",
-        "True + m(a)",
-        "1j * m(a)",
-        "m(a, b)",
-        "m()",
-        "m('a')",
-        "m(a, measure='AP')",
-        "abs(m(a), m(b))",
-        "open(m(a))",
-        "lambda: m(a)",
-        "m(a) -",
-        "",
-        "1 + 1",
-        "(" * 5000 + "m(a)" + ")" * 5000,
-    ],
-)
-def test_nothing_else_is_evaluated(text):
-    with pytest.raises(ClaimError, match="claim 'c-1'"):
-        parse(text, "c", "AP", claim="c-1")
-
-
-def test_misspelt_arms_and_measures_name_claim_and_nearest():
-    with pytest.raises(ClaimError, match=r"claim 'c-1': unknown arm 'icr.ful'; did you mean 'icr.full'"):
-        parse("m(ful)", "icr", "AP", ARMS, "c-1")
-    with pytest.raises(ClaimError, match=r"claim 'c-1': unknown measure 'nDGC@10'; did you mean 'nDCG@10'"):
-        parse('m(full, "nDGC@10")', "icr", "AP", ARMS, "c-1")
-
-
-@pytest.mark.parametrize(
-    "claim, message",
-    [
-        ({"kind": "superority"}, "did you mean 'superiority'"),
-        ({"combine": "allof"}, "did you mean 'all_of'"),
-        ({"role": "placbo"}, "did you mean 'placebo'"),
-        ({"kind": "equivalence"}, "needs a 'margin'"),
-        ({"kind": "trend", "levels": ["a", "b"]}, "three or more 'levels'"),
-        ({"kind": "superiority", "timing": "t"}, "of kind ratio"),
-    ],
-)
-def test_malformed_claims(claim, message):
-    with pytest.raises(ClaimError, match=rf"claim 'c0'.*{message}"):
-        World(a=BASE, b=BASE).judge(UP | claim)
 
 
 # --- kinds -----------------------------------------------------------------------------------------------------------
@@ -233,11 +155,11 @@ def test_pooled_measures():
     arms = {"p.a": better, "p.b": blocks}
     claim = {"id": "c", "sentence": "", "expr": "m(a) / m(b)", "kind": "ratio", "measure": "Perplexity", "bound": 0.9}
     lookup = lambda arm, benchmark, measure: (arms[arm], {})  # noqa: E731
-    (r,) = judge_claims([claim], lookup, card="p", benchmarks=["b1"], n_boot=1001)
+    (r,) = judge_claims([parse(claim, "p")], lookup, benchmarks=["b1"], n_boot=1001)
     nats = [np.exp(sum(nll for [[nll, _]] in arm.values()) / 600) for arm in (better, blocks)]
     assert r["effect"] == pytest.approx(nats[0] / nats[1], abs=1e-6) and r["verdict"] == "reproduced"
     with pytest.raises(ClaimError, match="pooled"):
-        judge_claims([claim | {"kind": "share"}], lookup, card="p", benchmarks=["b1"])
+        judge_claims([parse(claim | {"kind": "share"}, "p")], lookup, benchmarks=["b1"])
 
 
 # --- several benchmarks, units, guards -------------------------------------------------------------------------------

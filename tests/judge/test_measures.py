@@ -2,6 +2,7 @@ import ir_measures
 import numpy as np
 import pytest
 
+from rankrepro import measure_names
 from rankrepro.benchmarks.base import Truth
 from rankrepro.cell import Facts, Likelihoods, Ranking, Retrieval
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
@@ -68,10 +69,21 @@ def test_oracle_is_the_ceiling_of_the_same_candidates():
         assert all(run[q] <= ceiling[q] for q in run)
 
 
-def test_facts_and_pooled_material():
-    facts = Facts({"q1": 0.0, "q2": 0.5})
-    assert measures.per_unit("MalformedRate", facts, TRUTH) == measures.per_unit("value", facts, TRUTH) == facts.values
-    assert measures.get("MalformedRate").direction == -1
+def test_facts_by_name():
+    facts = Facts({"q1": {"malformed_rate": 0.0}, "q2": {"malformed_rate": 0.5}})
+    for name in ("MalformedRate", "value", "fact:malformed_rate", "fact:malformed_rate:low"):
+        assert measures.per_unit(name, facts, TRUTH) == {"q1": 0.0, "q2": 0.5}
+    assert [measures.get(n).direction for n in ("MalformedRate", "fact:x", "fact:x:low")] == [-1, 1, -1]
+    sizes = Facts({"model": {"target_parameters": 7, "steps_to_best": 3}})
+    assert measures.per_unit("TargetParameters", sizes, TRUTH) == {"model": 7.0}
+    assert measures.per_unit("StepsToBest", sizes, TRUTH) == {"model": 3.0}
+    with pytest.raises(OutputError, match="one of fact:steps_to_best, fact:target_parameters"):
+        measures.per_unit("value", sizes, TRUTH)
+    with pytest.raises(UnknownName, match="did you mean 'steps_to_best'"):
+        measures.per_unit("fact:steps_to_bets", sizes, TRUTH)
+
+
+def test_pooled_material():
     blocks = measures.per_unit("Perplexity", Likelihoods({"b1": (2.0, 1), "b2": (4.0, 2)}), TRUTH)
     pool = measures.get("Perplexity").pool
     assert pool is not None and pool(list(blocks.values()))(np.ones(2)) == pytest.approx(np.exp(2))
@@ -83,7 +95,9 @@ def test_clusters_come_from_truth_and_default_to_the_unit():
     assert measures.get("nDCG@10").clusters(["q1", "q3", "new"], TRUTH) == {"q1": "A", "q3": "A", "new": "new"}
 
 
-@pytest.mark.parametrize("name", ["nDGC@10", "nDCG@ten", "", "R@0", "R@-1", "nDCG(foo=3)@10", "INST", "RBP(p=0.8)"])
+@pytest.mark.parametrize(
+    "name", ["nDGC@10", "nDCG@ten", "", "R@0", "R@-1", "nDCG(foo=3)@10", "INST", "RBP(p=0.8)", "fact:"]
+)
 def test_unknown_or_uncomputable_measures(name):
     with pytest.raises(UnknownName, match="measure"):
         measures.get(name)
@@ -106,3 +120,9 @@ def test_no_query_with_a_relevant_document():
     for name in ("nDCG@10", "Candidates-R"):
         with pytest.raises(BenchmarkError, match="none of the 1 queries has a relevant document"):
             measures.per_unit(name, Ranking({"q1": {"b": 1.0}}), Truth({"q1": {"b": 0}, "q2": {"d": 1}}, {}))
+
+
+@pytest.mark.parametrize("measure", ["nDCG", "AP", "RR", "P", "R", "Success", "Judged"])
+def test_a_cutoff_that_the_plan_takes_for_granted_can_be_computed(measure: str) -> None:
+    assert measure_names.CUT_OFF.fullmatch(f"{measure}@3") and measure_names.parsed(f"{measure}@3")
+    assert not measure_names.CUT_OFF.fullmatch(f"{measure}@0")

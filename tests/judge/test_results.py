@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from types import SimpleNamespace
 
-import pytest
-
 from rankrepro.cards import load_cards
 from rankrepro.judge.costs import union
-from rankrepro.judge.registration import registration
 from rankrepro.judge.results import clean, shown, units
 from rankrepro.judge.values import Values
 
@@ -28,33 +24,14 @@ def test_json_holds_no_nan() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "same"),
-    [
-        (("summary",), "another", True),
-        (("tables",), [], True),
-        (("scales", "quick"), {"sample": {"all": 1}}, True),  # another scale
-        (("scales", "desk"), {"sample": {"all": 1}}, False),
-        (("benchmarks", "desk"), ["lint/rules"], False),
-        (("arms", "bm25", "params", "k1"), 1.2, False),
-        (("claims", 0, "min_effect"), 0.5, False),
-    ],
-)
-def test_what_is_registered_for_desk(path: tuple, value: object, same: bool) -> None:
-    before = load_cards()["baselines"].data
-    after = copy.deepcopy(dict(before))
-    target: object = after
-    for key in path[:-1]:
-        target = target[key]  # type: ignore[index]
-    target[path[-1]] = value  # type: ignore[index]
-    assert (registration(after, "desk") == registration(before, "desk")) is same
-
-
 def test_a_claim_on_a_pooled_measure_shows_no_queries_and_lists_no_material() -> None:
     """No query has a pooled area of its own; values of other measures are listed as they are."""
     card, values = load_cards()["mw_loss"], Values.__new__(Values)
     values.plan = SimpleNamespace(timings={}, benchmarks={"mw_loss": []})  # type: ignore[assignment]
     values.known = {("mw_loss.mw", "b", m): {"q": [[0.5]]} for m in ("PooledAUC", "TPR@0.1", "nDCG@10", "WithinAUC")}
     assert [row["measure"] for row in units(card, values)["rows"]] == ["nDCG@10", "WithinAUC"]
-    claim = {"id": "c", "expr": "m(mw) - m(cl)", "measure": "PooledAUC", "per_benchmark": [{"benchmark": "b"}]}
+    claim = {
+        "id": "c", "kind": "superiority", "expr": "m(mw) - m(cl)", "measure": "PooledAUC", "guard": None,
+        "benchmark": "b", "per_benchmark": [{"benchmark": "b"}],
+    }  # fmt: skip
     assert shown(card, values, [claim])["claims"] == {}

@@ -28,19 +28,19 @@ POSES = {
 IMAGES = {name: np.full((96, 128, 3), 10 * i % 256, np.uint8) for i, name in enumerate(POSES)}
 BENCHMARK = ImageBenchmark(
     "b",
-    {f"query {n}": Query(f"query {n}", n, "test") for n in POSES if n[-2] == "q"},
-    {f"document {n}": Document(f"document {n}", "", n) for n in POSES if n[-2] == "d"},
+    {f"query {n}": Query(f"query {n}", "", "test", image=n) for n in POSES if n[-2] == "q"},
+    {f"document {n}": Document(f"document {n}", "", "", image=n) for n in POSES if n[-2] == "d"},
     images=IMAGES,
 )
 
 
-def found() -> dict:
+def found(poses: dict | None = POSES) -> dict:
     queries = list(BENCHMARK.queries)
     ranking = {q: {d: -float(i) for i, d in enumerate(BENCHMARK.corpus)} for q in queries}
     qrels = {q: {"document E1M1d0": -1, "document E1M1d1": 2} for q in queries}
     values = {q: i / 20 for i, q in enumerate(queries)}
     return examples(
-        "mAP-H", ("p.a", "p.b"), BENCHMARK, qrels, (values, dict.fromkeys(queries, 0.5)), (ranking, ranking), POSES
+        "mAP-H", ("p.a", "p.b"), BENCHMARK, qrels, (values, dict.fromkeys(queries, 0.5)), (ranking, ranking), poses
     )
 
 
@@ -49,6 +49,16 @@ def test_examples_tell_places_and_never_names() -> None:
     assert detail["query"] == "E1M1, day" and detail["picture"] == "E1M1q0"
     assert len(detail["a"]) == PICTURES and detail["a"][0]["grade"] == -1
     assert (detail["a"][1]["title"], detail["a"][1]["quote"]) == ("E1M1, night", "10 m, 20° apart")
+
+
+def test_pictures_whose_places_nobody_knows_are_shown_without() -> None:
+    detail = found(None)["details"][-1]
+    assert detail["query"] == "" and detail["picture"] == "E1M1q0"
+    assert detail["a"][1] == {"id": "document E1M1d1", "title": "", "quote": "", "grade": 2, "picture": "E1M1d1"}
+    sheet = thumbnails.sheet(BENCHMARK, {})
+    width, height = thumbnails.SIZE
+    assert sheet["rows"] == []
+    assert read(sheet["picture"]).shape == (-(-len(IMAGES) // thumbnails.COLUMNS) * height, 8 * width, 3)
 
 
 def test_headings_wrap_around() -> None:

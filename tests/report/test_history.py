@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,25 +9,23 @@ from pathlib import Path
 import pytest
 
 from rankrepro.cards import ROOT, Card, load_cards
+from rankrepro.judge.registration import Registration
 from rankrepro.report import history
 
 
 def test_changes_in_words() -> None:
-    before = dict(load_cards()["icr"].data)
-    after = copy.deepcopy(before)
-    after["claims"] = [c for c in after["claims"] if c["id"] != "icr-quality"]
-    after["claims"][0]["sentence"] = "another"
-    after["arms"]["new_arm"] = {"fn": "icr.icr"}
-    after["benchmarks"]["desk"] = ["vital/fever"]
-    after["summary"] = "not registered"
-    words = history._differences(before, after, "desk")
-    assert words == [
-        "claims removed: icr-quality",
-        f"claims changed: {after['claims'][0]['id']}",
-        "arms new: new_arm",
-        "benchmarks of scale desk changed",
+    before = Registration({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "1", "c": "1"})
+    after = Registration({"a": "2", "b": "1", "d": "1"}, {"a": "2", "b": "2", "d": "1"})
+    assert history.differences(before, after) == [
+        "claims new: d",
+        "claims removed: c",
+        "claims changed, or what they compare: a",
+        "claims worded anew: b",
     ]
-    assert history._differences(before, before, "desk") == []
+    assert history.differences(before, before) == []
+    assert history.differences(None, before) == ["first version: 3 claims"]
+    many = Registration({str(i): "1" for i in range(8)}, {})
+    assert history.differences(Registration({}, {}), many) == ["claims new: 0, 1, 2, 3, 4, 5 and 2 more"]
 
 
 def test_a_card_outside_the_repository_has_no_history(tmp_path: Path) -> None:
@@ -39,7 +36,9 @@ def test_a_card_outside_the_repository_has_no_history(tmp_path: Path) -> None:
 def test_the_history_of_a_card_of_this_repository() -> None:
     git = shutil.which("git")
     log = git and subprocess.run(
-        [git, "-C", str(ROOT), "log", "--format=%H", "--", "papers/baselines.yaml"], capture_output=True, text=True
+        [git, "-C", str(ROOT), "log", "--format=%H", "--", ":(glob)papers/**/baselines.yaml"],
+        capture_output=True,
+        text=True,
     )
     if not log or log.returncode or not log.stdout.strip():
         pytest.skip("no git history here: the history of claims was not tested against it")
@@ -48,4 +47,4 @@ def test_the_history_of_a_card_of_this_repository() -> None:
     assert found
     assert [c.commit for c in found] == [c for c in touched if c in {f.commit for f in found}]  # newest first
     assert found[-1].what[0].startswith("first version")
-    assert all(c.what for c in found)
+    assert all(c.what and c.worded == all("worded anew" in w for w in c.what) for c in found)

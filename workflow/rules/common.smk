@@ -1,4 +1,5 @@
 # The plan behind the rules: which benchmarks, jobs and papers this run is about.
+import os
 import sys
 from pathlib import Path
 
@@ -9,14 +10,13 @@ from rankrepro import (
     benchmarks,
     lock,
     rehearsal,
-    resources,
     status,
     store,
     tracking,
 )
 from rankrepro.cards import load_cards
 from rankrepro.errors import RankReproError
-from rankrepro.plan import make_plan, write_jobs
+from rankrepro.plan import make_plan, resources, write_jobs
 from rankrepro.runner import writable
 
 SCALE = config["scale"]
@@ -29,8 +29,9 @@ ENVIRONMENT = "../../environment.yml"
 try:
     with store.room(Path(RESULTS)):
         writable(Path(RESULTS))
+        CARDS = load_cards()
         PLAN = make_plan(
-            load_cards(),
+            CARDS,
             SCALE,
             config["papers"],
             ONLY,
@@ -84,6 +85,11 @@ def end_run(failed=False):
     STATUS.stop()
     if failed:
         STATUS.failures()
+
+
+def card_file(paper):
+    """The card of a paper, from the folder that Snakemake runs in."""
+    return os.path.relpath(CARDS[paper].file)
 
 
 def artifact_marker(artifact):

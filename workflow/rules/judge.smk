@@ -5,7 +5,7 @@ rule judge:
     input:
         jobs=lambda w: [job_marker(j) for j in jobs_of(w.paper)],
         benchmarks=lambda w: [benchmark_marker(b) for b in PLAN.benchmarks[w.paper]],
-        card="papers/{paper}.yaml",
+        card=lambda w: card_file(w.paper),
     output:
         [f"{RESULTS}/judged/{{paper}}/{part}.json" for part in JUDGED],
     log:

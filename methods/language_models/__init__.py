@@ -1,0 +1,1 @@
+"""Pre-training, fine-tuning and losses that are not about ranking."""

@@ -1,0 +1,1 @@
+"""Re-ranking with language models: no training, or fine-tuning of one."""

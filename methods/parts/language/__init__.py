@@ -1,0 +1,1 @@
+"""Language models: prompts, caches, sampling, listwise windows."""

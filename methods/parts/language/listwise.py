@@ -1,0 +1,198 @@
+"""Listwise prompts: a query and the lettered passages of a window, read in batches and answered with a permutation.
+
+`walk` slides such windows over the candidates of queries, by one or several ways of decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from methods.parts.language import llm
+from methods.parts.language.llm import Context, Ids
+from methods.parts.language.windows import LETTERS, Order, parse, plain, repair, slide, well_formed
+from rankrepro.cell import Cell, Document, Meter
+
+TASK = "I give you {n} passages, each marked with a letter in brackets. Rank them by relevance to the query:"
+ASK = (
+    "\nRank the {n} passages above by relevance to the query, most relevant first. Name every letter once, as in"
+    " [B] > [A]. Answer with the ranking and nothing else."
+)
+Way = Literal["single", "constrained", "natural", "length", "prompt"]  # of decoding: see `Listwise.decode`
+ROOM = 5  # tokens an identifier may take in a free answer; a perfect answer takes 4, as in "A", "]", " >", " ["
+
+
+@dataclass(frozen=True)
+class Window:
+    unit: str  # query id
+    query: str
+    documents: tuple[Document, ...]
+
+
+class Listwise:
+    """Prompts for one model. Identifiers are letters: a number above 9 is no single token (Reddy et al. 2024)."""
+
+    def __init__(self, lm: Any, meter: Meter, passage_tokens: int) -> None:
+        self.lm, self.meter, self.passage_tokens = lm, meter, passage_tokens
+        before, self.after = llm.turn(lm)
+        self.prefix = llm.Context(lm)
+        self.prefix.read([before])
+        # token ids as they stand in an answer: "[" opens it, "] > [" goes between one letter and the next
+        self.open = llm.ids(lm, "[")
+        self.letters = [llm.ids(lm, f"[{letter}]")[len(self.open)] for letter in LETTERS]
+        example = llm.ids(lm, "[A] > [B]")
+        self.between = example[len(self.open) + 1 : example.index(self.letters[1])]
+
+    def prompt(self, window: Window) -> Ids:
+        """What follows the beginning of the chat template, up to the assistant's first token."""
+        lm, n = self.lm, len(window.documents)
+        query = llm.data_ids(lm, " " + window.query)
+        tokens = [*llm.ids(lm, TASK.format(n=n)), *query]
+        for letter, document in zip(LETTERS, window.documents, strict=False):
+            text = " " + plain(document.content)
+            tokens += [*llm.ids(lm, f"\n[{letter}]"), *llm.data_ids(lm, text, self.passage_tokens)]
+        return [*tokens, *llm.ids(lm, "\nQuery:"), *query, *llm.ids(lm, ASK.format(n=n)), *self.after]
+
+    def read(self, windows: Sequence[Window]) -> tuple[Context, Tensor]:
+        """Context and last hidden states [windows, dim] after the prompts; one query's share their common beginning."""
+        prompts = [self.prompt(window) for window in windows]
+        units = list(dict.fromkeys(window.unit for window in windows))
+        group = [units.index(window.unit) for window in windows]
+        members = [[p for p, g in zip(prompts, group, strict=True) if g == i] for i in range(len(units))]
+        shared = [_common(m) if len(m) > 1 else len(m[0]) for m in members]
+        # a lone prompt is cut where the others part, or its row would be padded to the length of their rests
+        cut = min((n for n, m in zip(shared, members, strict=True) if len(m) > 1), default=max(shared))
+        shared = [min(n if len(m) > 1 else cut, len(m[0]) - 1) for n, m in zip(shared, members, strict=True)]
+        rests = [prompt[shared[g] :] for prompt, g in zip(prompts, group, strict=True)]
+
+        context = self.prefix.select([0] * len(units))
+        context.read([m[0][:n] for n, m in zip(shared, members, strict=True)])
+        context = context.select(group)
+        for unit, n in zip(units, shared, strict=True):
+            self.meter.add(unit, input_tokens=n, forward_passes=1)
+        for window, rest in zip(windows, rests, strict=True):
+            self.meter.add(window.unit, input_tokens=len(rest))
+        return context, context.read_to_last(rests)
+
+    def decode(self, way: Way, context: Context, last: Tensor, windows: Sequence[Window]) -> list[list[int]]:
+        """Indices of each window's passages in the order of its answer, as they stand there.
+
+        single           permutations by the logits of the first identifier (`single`)
+        constrained      permutations by the likeliest identifier not used yet, one after another (`constrained`)
+        natural, length  what plain greedy answers name, which may be no permutation (`free`)
+        prompt           the order that is shown: nothing is decided, which is what prefill alone costs
+
+        `context` has read the prompts and goes on from there; `last` [windows, dim] are their last hidden states.
+        """
+        if way == "single":
+            return self.single(context, windows)
+        if way == "constrained":
+            return self.constrained(context, windows)
+        if way == "prompt":
+            return [list(range(len(window.documents))) for window in windows]
+        return self.free(context, last, windows, way)
+
+    @torch.inference_mode()
+    def single(self, context: Context, windows: Sequence[Window]) -> list[list[int]]:
+        """Permutations by the logits of the first identifier, read once after "[" (Reddy et al. 2024)."""
+        hidden = context.read([self.open] * len(windows))[:, -1]
+        scores = llm.logits(self.lm, hidden, self.letters).tolist()  # [windows, letters]
+        for window in windows:
+            self.meter.add(window.unit, input_tokens=len(self.open), forward_passes=1)
+        return [
+            sorted(range(len(window.documents)), key=lambda i: -s[i]) for window, s in zip(windows, scores, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def constrained(self, context: Context, windows: Sequence[Window]) -> list[list[int]]:
+        """Permutations by the likeliest identifier not used yet; separators are fed along with the identifier.
+
+        Stops when one identifier is left: nothing remains to be decided.
+        """
+        left = [list(range(len(window.documents))) for window in windows]
+        found: list[list[int]] = [[] for _ in windows]
+        feed = [self.open] * len(windows)
+        while any(len(rest) > 1 for rest in left):
+            feed = [tokens if len(rest) > 1 else [] for tokens, rest in zip(feed, left, strict=True)]
+            scores = llm.logits(self.lm, context.read(feed), self.letters)  # [windows, tokens, letters]
+            for row, window in enumerate(windows):
+                if fed := len(feed[row]):
+                    z = scores[row, fed - 1].tolist()
+                    best = max(left[row], key=z.__getitem__)
+                    left[row].remove(best)
+                    found[row].append(best)
+                    feed[row] = [self.letters[best], *self.between]
+                    self.meter.add(window.unit, input_tokens=fed - 1, generated_tokens=1, forward_passes=1)
+        return [chosen + rest for chosen, rest in zip(found, left, strict=True)]
+
+    @torch.inference_mode()
+    def free(self, context: Context, last: Tensor, windows: Sequence[Window], stop: str) -> list[list[int]]:
+        """Indices named by plain greedy answers, as they stand there.
+
+        stop: `natural` ends an answer at the end token, at a complete permutation or after ROOM tokens an identifier;
+        `length` gives every answer the tokens of a full permutation, whatever it says.
+        """
+        n = max(len(window.documents) for window in windows)
+        end = llm.end_tokens(self.lm)
+        if stop == "length":
+            full = len(self.open) + n + (n - 1) * len(self.between) + 1
+            answers = llm.greedy(context, last, full, lambda row, tokens: False, banned=sorted(end))
+        else:
+
+            def done(row: int, tokens: Ids) -> bool:
+                size = len(windows[row].documents)
+                return tokens[-1] in end or len(tokens) >= ROOM * size or well_formed(self.indices(tokens), size)
+
+            answers = llm.greedy(context, last, ROOM * n, done)
+        for window, answer in zip(windows, answers, strict=True):
+            self.meter.add(window.unit, generated_tokens=len(answer), forward_passes=len(answer) - 1)
+        return [self.indices(answer) for answer in answers]
+
+    def indices(self, answer: Ids) -> list[int]:
+        return parse(self.lm.tokenizer.decode(answer, skip_special_tokens=True))
+
+
+@dataclass
+class Walk:
+    """Where a walk over windows ended: the order of a query's documents, and which answers were no permutation."""
+
+    order: Order
+    malformed: list[bool]  # of every window, tail first
+
+
+def walk(
+    cell: Cell, prompts: Listwise, queries: Sequence[str], window: int, step: int, ways: Sequence[Way]
+) -> dict[str, dict[Way, Walk]]:
+    """Query -> way of decoding -> its candidates re-ranked by sliding windows, all queries and ways side by side.
+
+    Answers are repaired. Every prompt is read once, as long as it is the same for several ways.
+    """
+    malformed: dict[tuple[str, Way], list[bool]] = {(q, way): [] for q in queries for way in ways}
+
+    def permute(shown: Mapping[tuple[str, Way], Order]) -> dict[tuple[str, Way], Order]:
+        windows = {key: Window(key[0], cell.queries[key[0]], tuple(map(cell.document, d))) for key, d in shown.items()}
+        distinct = list(dict.fromkeys(windows.values()))
+        context, last = prompts.read(distinct)
+        permuted = {}
+        for way in ways:
+            keys = [key for key in shown if key[1] == way]
+            rows = [distinct.index(windows[key]) for key in keys]
+            copy = context if len(ways) == 1 else context.select(rows)  # each way goes on from the prompts
+            answers = prompts.decode(way, copy, last[rows], [distinct[row] for row in rows])
+            for key, answer in zip(keys, answers, strict=True):
+                documents = shown[key]
+                permuted[key] = [documents[i] for i in repair(answer, len(documents))]
+                malformed[key].append(not well_formed(answer, len(documents)))
+        return permuted
+
+    orders = slide({key: cell.candidates[key[0]] for key in malformed}, window, step, permute)
+    return {q: {way: Walk(orders[q, way], malformed[q, way]) for way in ways} for q in queries}
+
+
+def _common(rows: Sequence[Ids]) -> int:
+    """How many tokens all rows have in common at their start."""
+    return next((i for i, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))

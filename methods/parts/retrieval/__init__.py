@@ -1,0 +1,1 @@
+"""Retrieval: lexical and dense scores, the best documents, outputs."""

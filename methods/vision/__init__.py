@@ -1,0 +1,1 @@
+"""Pictures: retrieval, places, captions, multimodal rankers."""

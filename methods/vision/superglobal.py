@@ -1,0 +1,309 @@
+"""SuperGlobal: Global Features are All You Need for Image Retrieval and Reranking (Shao et al., ICCV 2023).
+
+Nothing is trained. Four changes to how a network's last map becomes a descriptor, each a switch, and a re-ranker that
+touches descriptors alone. The controls beside it: alpha query expansion, and matching of local features.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.parts.retrieval.topk import best
+from methods.parts.vision.features import feature_map, middle_map, tensor
+from rankrepro.cell import Cell, Output, Ranking, Retrieval, Size
+
+Array = np.ndarray
+
+
+# --- extraction ------------------------------------------------------------------------------------------------------
+
+
+def gem(x: Tensor, p: float) -> Tensor:
+    """(mean over positions of x^p)^(1/p): [n, c, h, w] -> [n, c]. p = 1 is the mean, p -> infinity the maximum."""
+    return x.clamp_min(1e-8).pow(p).mean((2, 3)).pow(1 / p)
+
+
+def regional(x: Tensor, window: int, p: float = 2.5, mix: float = 0.5) -> Tensor:
+    """Regional-GeM: x5 = mix L(x) + (1 - mix) x, L the local power mean over window x window, borders reflected."""
+    edge = window // 2
+    powers = F.pad(x.clamp_min(1e-8).pow(p), (edge, edge, edge, edge), mode="reflect")
+    return mix * F.avg_pool2d(powers, window, stride=1).pow(1 / p) + (1 - mix) * x
+
+
+def over_scales(d: Array, how: str) -> Array:
+    """Scale-GeM with p_s -> infinity: the maximum over scales of unit descriptors [scales, n, c]; or their mean."""
+    return unit(d.max(0) if how == "max" else d.mean(0))
+
+
+def unit(d: Array) -> Array:
+    return d / np.maximum(np.linalg.norm(d, axis=-1, keepdims=True), 1e-12)
+
+
+def whitening(g: Array, dims: int) -> tuple[Array, Array]:
+    """Mean [c] and projection [c, dims] that turn g [n, c] into uncorrelated numbers of variance 1.
+
+    n points span n - 1 directions: where those are fewer than `dims`, they are all there is.
+    """
+    mean, dims = g.mean(0), min(dims, len(g) - 1)
+    _, s, basis = np.linalg.svd(g - mean, full_matrices=False)
+    return mean, (basis[:dims] / (s[:dims, None] / np.sqrt(len(g) - 1))).T
+
+
+def names(cell: Cell) -> list[str]:
+    """Rows of every array here: all pictures of the benchmark, by name."""
+    return sorted(cell.benchmark.images)  # type: ignore[attr-defined]
+
+
+@torch.inference_mode()
+def features(
+    cell: Cell,
+    *,
+    scales: list[float],
+    floor: float,
+    pools: list[tuple[int, float]],
+    batch: Annotated[int, Size(rehearsal=8)],
+) -> dict[str, Array]:
+    """Stage: pooled maps `<window>_<p>` [scales, images, c] float16; window 0 is without Regional-GeM.
+
+    floor: ReLUP, the least that clamps before the last stage let through. pools: pairs of window and p.
+    """
+    order = names(cell)
+    found: dict[str, list[list[Array]]] = {f"{w}_{e}": [[] for _ in scales] for w, e in pools}
+    for start in range(0, len(order), batch):
+        pixels = [cell.benchmark.images[n] for n in order[start : start + batch]]  # type: ignore[attr-defined]
+        for i, scale in enumerate(scales):
+            x = feature_map(cell.models["vision"], tensor(pixels, scale), floor)
+            x5 = {w: regional(x, w) if w else x for w, _ in pools}
+            for w, e in pools:
+                found[f"{w}_{e}"][i].append(gem(x5[w], e).cpu().numpy().astype(np.float16))
+        cell.progress(start + len(pixels), len(order))
+    return {key: np.stack([np.concatenate(part) for part in parts]) for key, parts in found.items()}
+
+
+def descriptors(cell: Cell, *, dims: int, configurations: dict[str, Any]) -> dict[str, Array]:
+    """Stage: unit descriptors [images, dims] of each configuration, whitened on queries of training levels.
+
+    dims: 0 for no whitening. configurations: name -> `from` (an input), `pool` (a key of it), `scales` (mean, max), and
+    `dims` where it differs.
+    """
+    order = names(cell)
+    train = {q.image for q in cell.benchmark.of_split("train").values()}
+    held_out = [i for i, n in enumerate(order) if n in train]
+    found = {}
+    for name, c in configurations.items():
+        g = unit(cell.inputs[c["from"]][c["pool"]].astype(np.float32))  # [scales, images, c]
+        if kept := c.get("dims", dims):
+            mean, projection = whitening(g[:, held_out].reshape(-1, g.shape[-1]), kept)
+            g = unit((g - mean) @ projection)
+        found[name] = over_scales(g, c["scales"]).astype(np.float32)
+    return found
+
+
+# --- the first stage -------------------------------------------------------------------------------------------------
+
+
+def search(cell: Cell, *, depth: int, permuted: str) -> dict[str, Output]:
+    """Rank the database by cosine: one variant for each configuration of the stage `descriptors`.
+
+    `chance` is the placebo: the configuration `permuted`, whose database vectors are dealt out anew.
+    depth: documents kept of a ranking.
+    """
+    row = {n: i for i, n in enumerate(names(cell))}
+    documents = sorted(cell.benchmark.corpus)
+    columns = [row[cell.document(d).image] for d in documents]
+    dealt = np.random.default_rng(cell.seed).permutation(columns)
+    found: dict[str, Output] = {}
+    for name, d in cell.inputs["descriptors"].items():
+        q = d[[row[n] for n in cell.pictures.values()]]
+        found[name] = Retrieval(_nearest(cell, q, d[columns], documents, depth))
+        if name == permuted:
+            found["chance"] = Retrieval(_nearest(cell, q, d[dealt], documents, depth))
+    return found
+
+
+def sequences(cell: Cell, *, configuration: str, depth: int) -> dict[str, Output]:
+    """The same for frames in sequences, whose descriptor is the mean of three frames': seq2im, im2seq, seq2seq.
+
+    A frame without neighbours on both sides stands alone; the measures leave it out.
+    """
+    row = {n: i for i, n in enumerate(names(cell))}
+    single = cell.inputs["descriptors"][configuration]
+    smooth = single.copy()
+    for frames in cell.benchmark.walks.values():  # type: ignore[attr-defined]
+        rows = [row[f] for f in frames]
+        for a, b, c in zip(rows, rows[1:], rows[2:], strict=False):
+            smooth[b] = unit(single[[a, b, c]].mean(0))
+    documents = sorted(cell.benchmark.corpus)
+    asked, answers = [row[n] for n in cell.pictures.values()], [row[cell.document(d).image] for d in documents]
+    kinds = {"im": single, "seq": smooth}
+    return {
+        f"{a}2{b}": Retrieval(_nearest(cell, kinds[a][asked], kinds[b][answers], documents, depth))
+        for a, b in (("seq", "im"), ("im", "seq"), ("seq", "seq"))
+    }
+
+
+def _nearest(cell: Cell, q: Array, x: Array, documents: Sequence[str], depth: int) -> dict[str, dict[str, float]]:
+    """Query -> the `depth` documents with the highest cosine, of q [queries, c] and x [documents, c]."""
+    return {name: best(documents, scores, depth) for name, scores in zip(cell.queries, q @ x.T, strict=True)}
+
+
+# --- re-ranking ------------------------------------------------------------------------------------------------------
+
+
+def refined(v: Array, k: int, beta: float) -> Array:
+    """Database refinement of v [m, c]: each with its k nearest, weighted beta S_ij, itself 1. Not normalised again."""
+    s = v @ v.T  # [m, m]
+    weights = np.zeros_like(s)
+    np.fill_diagonal(s, np.inf)  # itself first, before a twin
+    near = np.argsort(-s, axis=1, kind="stable")[:, : k + 1]
+    np.fill_diagonal(s, 0.0)  # beta may be 0
+    np.put_along_axis(weights, near, beta * np.take_along_axis(s, near, 1), 1)
+    np.fill_diagonal(weights, 1.0)
+    return weights @ v / weights.sum(1, keepdims=True)
+
+
+def superglobal(q: Array, v: Array, k: int, beta: float) -> Array:
+    """Final scores [m] of q [c] and its top candidates v [m, c]: (<q, v'> + <q', v'>) / 2.
+
+    q' is the maximum, coordinate by coordinate, over the k + 1 refined vectors nearest to q; q itself is not in it.
+    """
+    near = refined(v, k, beta)
+    s1 = near @ q
+    best = np.argsort(-s1, kind="stable")[: k + 1]
+    return (s1 + near @ near[best].max(0)) / 2
+
+
+def database_only(q: Array, v: Array, k: int, beta: float) -> Array:
+    """Refined database vectors, the query as it is."""
+    return refined(v, k, beta) @ q
+
+
+def query_only(q: Array, v: Array, k: int, beta: float) -> Array:
+    """The query expanded by max, database vectors as they are."""
+    s1 = v @ q
+    best = np.argsort(-s1, kind="stable")[: k + 1]
+    return (s1 + v @ v[best].max(0)) / 2
+
+
+def alpha_expansion(q: Array, v: Array, k: int, alpha: float) -> Array:
+    """Alpha query expansion (Radenovic et al. 2018): q plus its k nearest, weighted by cosine^alpha, normalised."""
+    s1 = v @ q
+    best = np.argsort(-s1, kind="stable")[:k]
+    return v @ unit(q + (np.maximum(s1[best], 0)[:, None] ** alpha * v[best]).sum(0))
+
+
+MODES: dict[str, Callable[..., Array]] = {
+    "superglobal": superglobal,
+    "database_only": database_only,
+    "query_only": query_only,
+    "alpha": alpha_expansion,
+}
+
+
+def rerank(
+    cell: Cell,
+    *,
+    mode: Literal["superglobal", "database_only", "query_only", "alpha"],
+    configuration: str,
+    grid: dict[str, list[float]],
+    permuted: bool,
+) -> Ranking:
+    """Re-rank the first m candidates; those behind keep their order below.
+
+    configuration: of the stage `descriptors`. grid: m, k and beta or alpha -> values to choose from; of several the
+    best on validation queries is taken. permuted: candidates get each other's vectors.
+    """
+    d, row = cell.inputs["descriptors"][configuration], {n: i for i, n in enumerate(names(cell))}
+    options = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+    def score(q: str, settings: Mapping[str, Any]) -> dict[str, float]:
+        rest = {n: value for n, value in settings.items() if n != "m"}
+        docs = list(cell.candidates[q])
+        rows = np.array([row[cell.document(x).image] for x in docs[: settings["m"]]])
+        if permuted:
+            rows = np.random.default_rng([cell.seed, len(docs)]).permutation(rows)
+        head = MODES[mode](d[row[cell.pictures[q]]], d[rows], **rest)
+        return with_tail(docs, head)
+
+    chosen = options[0]
+    if len(options) > 1:
+        worth = [_validated(cell, {q: score(q, o) for q in cell.benchmark.of_split("validation")}) for o in options]
+        chosen = options[int(np.argmax(worth))]
+    return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q, chosen) for q in queries}, batch=16))
+
+
+def with_tail(docs: Sequence[str], head: Array) -> dict[str, float]:
+    """Scores of the first len(head) documents, and behind them the others in the order given."""
+    scores = {x: float(s) for x, s in zip(docs, head, strict=False)}
+    last = min(scores.values())
+    return scores | {x: last - 1 - i for i, x in enumerate(docs[len(head) :])}
+
+
+def _validated(cell: Cell, scores: Mapping[str, Mapping[str, float]]) -> float:
+    """Mean average precision of hard pictures over the validation queries that have any; easy and junk are dropped."""
+    found = []
+    for q, ranked in scores.items():
+        grades = cell.benchmark.judgments[q]
+        order = [d for d in sorted(ranked, key=lambda d: -ranked[d]) if grades.get(d, 1) == 1]
+        ranks = [i for i, d in enumerate(order) if d in grades]
+        if ranks:
+            found.append(np.mean([(j + 1) / (i + 1) for j, i in enumerate(ranks)]))
+    return float(np.mean(found))
+
+
+# --- the control: local features ------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def local_features(cell: Cell, *, blocks: int, batch: Annotated[int, Size(rehearsal=8)]) -> dict[str, Array]:
+    """Stage: unit vectors of every cell of the map at a stride of 16, [images, rows, columns, 112] float16.
+
+    blocks: of the network, before the map.
+    """
+    order, found = names(cell), []
+    for start in range(0, len(order), batch):
+        pixels = [cell.benchmark.images[n] for n in order[start : start + batch]]  # type: ignore[attr-defined]
+        x = F.normalize(middle_map(cell.models["vision"], tensor(pixels), blocks), dim=1)
+        found.append(x.permute(0, 2, 3, 1).cpu().numpy().astype(np.float16))
+        cell.progress(start + len(pixels), len(order))
+    return {"local": np.concatenate(found)}
+
+
+def match_local(cell: Cell, *, m: int, pixels: float) -> Ranking:
+    """Re-rank by geometry: mutual nearest neighbours between two maps, then the inliers of one affine map (RANSAC).
+
+    Ties keep the order of the first stage. pixels: of error of an inlier.
+    """
+    local = cell.inputs["local"]["local"]
+    row = {n: i for i, n in enumerate(names(cell))}
+
+    def score(q: str) -> dict[str, float]:
+        docs = list(cell.candidates[q])
+        asked = local[row[cell.pictures[q]]].astype(np.float32)
+        inliers = [matches(asked, local[row[cell.document(x).image]].astype(np.float32), pixels) for x in docs[:m]]
+        return with_tail(docs, np.array(inliers) - np.arange(len(inliers)) / (m + 1))
+
+    return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q) for q in queries}, batch=4))
+
+
+def matches(a: Array, b: Array, pixels: float) -> int:
+    """Inliers between maps a, b [rows, columns, c] of unit vectors; cells are 16 pixels apart."""
+    import cv2
+
+    flat_a, flat_b = a.reshape(-1, a.shape[2]), b.reshape(-1, b.shape[2])
+    s = flat_a @ flat_b.T
+    there, back = s.argmax(1), s.argmax(0)
+    mutual = np.flatnonzero(back[there] == np.arange(len(there)))
+    if len(mutual) < 4:
+        return 0
+    ends = [16.0 * np.stack([i % m.shape[1], i // m.shape[1]], 1) for i, m in ((mutual, a), (there[mutual], b))]
+    cv2.setRNGSeed(0)
+    _, inlier = cv2.estimateAffine2D(ends[0], ends[1], method=cv2.RANSAC, ransacReprojThreshold=pixels)
+    return 0 if inlier is None else int(inlier.sum())

@@ -1,0 +1,66 @@
+"""From the formats in which weights are downloaded to safetensors. `CONVERSIONS` has an entry for each such format."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+from typing import Any
+
+from rankrepro.models.pretrained import quiet
+
+
+def from_gguf(gguf: Path, folder: Path) -> None:
+    """Write the dequantised float32 weights and the tokenizer of a GGUF file into `folder`."""
+    with quiet():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, **source, dtype=torch.float32)
+        # A model loaded from GGUF counts as quantised and refuses to be saved: move its weights into a fresh one.
+        config = loaded.config
+        del config.quantization_config
+        fresh = type(loaded)(config)
+        fresh.load_state_dict(loaded.state_dict())
+        fresh.generation_config = loaded.generation_config
+        fresh.save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+        _restore_pre_tokenizer(tokenizer, gguf)
+        tokenizer.save_pretrained(folder)
+
+
+def from_torch(weights: Path, folder: Path) -> None:
+    """Write the tensors of a file of torch, which is pickled, as safetensors; nothing but tensors is let in."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = torch.load(weights, map_location="cpu", weights_only=True)
+    save_file({name: t.float().contiguous() for name, t in tensors.items()}, folder / "model.safetensors")
+
+
+CONVERSIONS = {"gguf": from_gguf, "torch": from_torch}
+
+
+def _restore_pre_tokenizer(tokenizer: Any, gguf: Path) -> None:
+    """Give the tokenizer the pre-tokenizer that the GGUF names; transformers reads them all as GPT-2's.
+
+    SmolLM2 cuts digits off first, so that "\\n\\n1" is the tokens "\\n\\n", "1" and not "\\n", "\\n", "1".
+    """
+    from tokenizers import pre_tokenizers
+
+    if _metadata(gguf, "tokenizer.ggml.pre") == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+
+
+def _metadata(gguf: Path, key: str) -> str:
+    """A text of the file's metadata: key, uint32 type (8), uint64 length, bytes. The gguf package takes 5 s for it."""
+    with gguf.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        mark = key.encode() + struct.pack("<I", 8)
+        if (start := data.find(mark)) < 0:
+            return ""
+        start += len(mark)
+        (length,) = struct.unpack_from("<Q", data, start)
+        return data[start + 8 : start + 8 + length].decode()

@@ -1,0 +1,67 @@
+"""Models and tokenizers in the layout of the hub, read by transformers without the network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rankrepro.errors import ArtifactError
+from rankrepro.models.types import ModelSpec
+
+
+def read(auto: Any, spec: ModelSpec, device: str, dtype: str) -> tuple[Any, Any]:
+    """(model in eval mode on `device`, tokenizer) of a folder, with attention by SDPA. `auto`: a class of transformers.
+
+    Raises OSError or ValueError for files that cannot be read, ArtifactError for weights that are not there.
+    """
+    with quiet():
+        import torch
+        from transformers import AutoTokenizer
+
+        model, info = auto.from_pretrained(
+            spec.folder,
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(spec.folder, local_files_only=True)
+    if spec.alone:
+        _set_apart(tokenizer, spec.alone)
+    # transformers would fill them with random numbers; an encoder's pooler is not used
+    if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler.")):
+        raise ArtifactError(f"{spec.id}: {spec.folder} lacks the weights {', '.join(missing[:3])}")
+    return model.to(device).eval(), tokenizer
+
+
+def _set_apart(tokenizer: Any, character: str) -> None:
+    """Cut a character off, with the blank before it, before the tokenizer cuts words.
+
+    Llama 3 joins "[" and a letter: "[A]" is "[A", "]". Identifiers of listwise prompts must be tokens, as elsewhere.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    first = pre_tokenizers.Split(Regex(f" ?{re.escape(character)}"), "isolated")
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence([first, backend.pre_tokenizer])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no warnings of transformers on the terminal."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        from transformers.utils import logging
+
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()

@@ -1,0 +1,126 @@
+"""Nodes into batches, each for one process: a process takes seconds to start, import and load.
+
+Packing changes no digest: how a batch is cut decides only what runs beside what.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from graphlib import TopologicalSorter
+from typing import Any
+
+from rankrepro.plan.nodes import Node
+
+Batch = list[Node]
+
+
+def packed(nodes: Collection[Node], scale: Mapping[str, Any], shortest: float) -> list[Batch]:
+    """Batches that can run one after the other in some order, none of them twice in it.
+
+    Nodes of one level and one set of models share a process until it has work for the scale's `job_seconds`, a third of
+    that where they have no model to import and load. Batches with less work than `shortest` seconds join others; at
+    last, those that could never run side by side are one.
+    """
+    groups: dict[tuple[Any, ...], Batch] = {}
+    for node in nodes:
+        ids = tuple(sorted(m["id"] for m in node.spec["models"].values()))
+        groups.setdefault((node.level, ids, node.spec["threads"]), []).append(node)
+    enough = scale["job_seconds"]
+    cut = [b for key in sorted(groups) for b in _cut(groups[key], enough if key[1] else enough / 3)]
+    joined = _linked(list(_lengthened(cut, scale, shortest)), scale, shortest)
+    return [sorted(batch, key=lambda n: n.level) for batch in joined]  # what a node reads is of a lower level
+
+
+def work(batch: Batch) -> float:
+    """Predicted seconds."""
+    return sum(n.seconds for n in batch)
+
+
+def _cut(nodes: Batch, seconds: float) -> Iterator[Batch]:
+    batch: Batch = []
+    for node in sorted(nodes, key=lambda n: (-n.seconds, n.benchmark, n.name)):
+        if batch and work(batch) + node.seconds > seconds:
+            yield batch
+            batch = []
+        batch.append(node)
+    if batch:
+        yield batch
+
+
+def _lengthened(batches: list[Batch], scale: Mapping[str, Any], shortest: float) -> Iterator[Batch]:
+    """The batches of one level after the other, of which those with less work than `shortest` seconds join others.
+
+    First others of their level, then the next level's: never more than one level down, or two jobs could come to wait
+    for each other. Batches with a thread count of their own (timings, which run alone) stay as they are.
+    """
+    carried: Batch = []
+    for level in dict.fromkeys(b[0].level for b in batches):
+        here = [b for b in batches if b[0].level == level]
+        short = [b for b in here if work(b) < shortest and b[0].spec["threads"] == scale["threads"]]
+        jobs = [b for b in here if b not in short]
+        pool = carried
+        for batch in short:
+            pool = pool + batch
+            if work(pool) >= shortest:
+                jobs.append(pool)
+                pool = []
+        hosts = [b for b in jobs if b[0].spec["threads"] == scale["threads"]]
+        host = min(hosts, key=work, default=None)
+        if pool and host and work(host) + work(pool) <= max(scale["job_seconds"], 2 * shortest):
+            jobs[jobs.index(host)] = pool + host
+            pool = []
+        if pool and jobs and pool[0].level < level:
+            jobs.append(pool)
+            pool = []
+        carried = pool
+        yield from jobs
+    if carried:
+        yield carried
+
+
+def _linked(batches: list[Batch], scale: Mapping[str, Any], shortest: float) -> list[Batch]:
+    """Of two batches one: where the second alone waits for the first, and for nothing that the first does not wait for.
+
+    Side by side they would never run. Not where they would become twice as long as a job should be, or where a GPU
+    would be held by work that has no use for it.
+    """
+    home = {n.digest: i for i, b in enumerate(batches) for n in b}
+    needs = {i: {home[d] for n in b for d in n.needs()} - {i} for i, b in enumerate(batches)}
+    awaited: dict[int, set[int]] = defaultdict(set)
+    for i, of in needs.items():
+        for n in of:
+            awaited[n].add(i)
+    found = dict(enumerate(batches))
+    longest = max(2 * scale["job_seconds"], shortest)
+    for i in reversed(list(TopologicalSorter(needs).static_order())):
+        if len(awaited[i]) != 1:
+            continue
+        (j,) = awaited[i]
+        first, second = found[i], found[j]
+        if first[0].spec["threads"] != second[0].spec["threads"] or work(first) + work(second) > longest:
+            continue
+        if scale.get("gpu") and _models(first) != _models(second):
+            continue
+        if needs[j] - {i} <= _before(i, needs):
+            found[j] = first + second
+            needs[j] = (needs[j] | needs.pop(i)) - {i}
+            for n in needs[j]:
+                awaited[n] = awaited[n] - {i} | {j}
+            del found[i]
+    return list(found.values())
+
+
+def _models(batch: Batch) -> set[str]:
+    return {m["id"] for n in batch for m in n.spec["models"].values()}
+
+
+def _before(i: int, needs: Mapping[int, set[int]]) -> set[int]:
+    """All that `i` waits for, however indirectly."""
+    found: set[int] = set()
+    todo = [i]
+    while todo:
+        new = needs[todo.pop()] - found
+        found |= new
+        todo += new
+    return found

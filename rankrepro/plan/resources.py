@@ -1,0 +1,79 @@
+"""What a job asks of a scheduler: its turn, minutes, memory, GPUs. Estimates from the plan; profiles can set others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rankrepro import artifacts, benchmarks, lock, signatures
+from rankrepro.plan.nodes import Job
+
+LONGEST = 1440  # minutes: a usual limit of partitions; a job that reaches it goes on from its shards when tried again
+
+
+def turns(jobs: Mapping[str, Job]) -> dict[str, int]:
+    """Job id -> priority: predicted seconds of the job and of the longest chain of jobs that wait for it.
+
+    Long chains begin first, so that no core idles at the end beside a long job that came last. A job that wants the
+    whole machine waits until the others are done.
+    """
+    waiting: dict[str, list[str]] = {id: [] for id in jobs}
+    for job in jobs.values():
+        for need in job.needs:
+            if need in waiting:
+                waiting[need].append(job.id)
+
+    @cache
+    def chain(id: str) -> float:
+        return jobs[id].seconds + max(map(chain, waiting[id]), default=0.0)
+
+    return {id: 1 + int(chain(id)) if job.threads else 0 for id, job in jobs.items()}
+
+
+def minutes(job: Job, attempt: int = 1) -> int:
+    """Wall time: three times the predicted seconds, ten minutes for a slow start, more with each attempt."""
+    return min(attempt * (10 + int(job.seconds / 20)), LONGEST)
+
+
+def memory_mb(job: Job, attempt: int = 1) -> int:
+    """Memory of the machine: the process, weights as downloaded and as loaded, and 4 kB a document for the index."""
+    catalogue = artifacts.load_catalogue()
+    weights = sum(catalogue[m].size for m in job.models) / 1e6
+    documents = sum(benchmarks.get(b).documents for b in job.benchmarks)
+    return attempt * int(5500 + 2 * weights + documents / 250)
+
+
+def gpus(job: Job, scale: Mapping[str, Any]) -> int:
+    """1 for a job that a GPU makes faster, at a scale that is meant for GPUs."""
+    return int(any(on_gpu(n.spec) for n in job.nodes) and scale.get("gpu", False))
+
+
+def on_gpu(spec: Mapping[str, Any]) -> bool:
+    """Whether a node loads a model, or trains one of its own that it puts on a GPU."""
+    return bool(spec["models"]) or trains(spec)
+
+
+def trains(spec: Mapping[str, Any]) -> bool:
+    """Whether the function of a node, or one of those that it times, trains a model of its own (`cell.trains`)."""
+    sides = [spec[side] for side in ("a", "b")] if spec["kind"] == "timing" else [spec]
+    return any(signatures.of(side["fn"]).trains for side in sides)
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name]
+    return [str(i) for i in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
+
+
+def take_gpu(folder: Path) -> None:
+    """Where there are several GPUs: this process uses one that no other job of `folder` has, and waits until one is.
+
+    Before CUDA is initialised. Where a scheduler gave the process one GPU, or there is none, nothing happens.
+    """
+    found = visible_gpus()
+    if len(found) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = lock.hold_one([folder / "gpus" / name for name in found]).name

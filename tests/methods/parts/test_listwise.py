@@ -1,0 +1,44 @@
+"""Windows walked by several ways of decoding: each against the same way walked alone, and against the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from cells import make_cell
+
+from methods.parts.language import llm
+from methods.parts.language.listwise import Listwise, Walk, Window, walk
+from rankrepro.cell import Cell
+
+
+@torch.inference_mode()
+def test_one_token_orders_passages_by_the_logits_of_a_pass_without_cache(lm: Any) -> None:
+    cell = make_cell(models={"llm": lm})
+    prompts = Listwise(lm, cell.meter, 12)
+    documents = ["d0", "d1", "d5", "d2"]
+    windows = [Window(q, text, tuple(map(cell.document, documents))) for q, text in cell.queries.items()]
+    context, _ = prompts.read(windows)
+    for window, order in zip(windows, prompts.single(context, windows), strict=True):
+        tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *prompts.open]
+        z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0, -1, prompts.letters[: len(documents)]]
+        assert order == z.argsort(descending=True).tolist()
+
+
+def test_ways_walk_side_by_side_as_each_does_alone_and_share_the_reading(lm: Any) -> None:
+    def walked(*ways: Any) -> tuple[Cell, dict[str, dict[Any, Walk]]]:
+        cell = make_cell(queries={"q1": "board games"}, candidates={"q1": ["d0", "d1", "d2", "d3", "d4"]})
+        return cell, walk(cell, Listwise(lm, cell.meter, 12), list(cell.queries), 4, 2, ways)
+
+    ways = ("single", "constrained", "prompt")
+    together, found = walked(*ways)
+    apart = 0.0
+    for way in ways:
+        cell, alone = walked(way)
+        assert {q: walks[way] for q, walks in found.items()} == {q: walks[way] for q, walks in alone.items()}
+        apart += sum(units["input_tokens"] for units in cell.meter.units.values())
+    for q, walks in found.items():
+        assert walks["prompt"].order == list(together.candidates[q]) != walks["single"].order
+        assert all(sorted(w.order) == sorted(together.candidates[q]) and len(w.malformed) == 2 for w in walks.values())
+        assert not any(walks["single"].malformed + walks["constrained"].malformed)
+    assert sum(units["input_tokens"] for units in together.meter.units.values()) < 0.9 * apart

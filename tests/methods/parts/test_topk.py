@@ -1,0 +1,29 @@
+"""The best documents: against sorting all of them, with ties to five decimals and documents left out."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from methods.parts.retrieval.topk import best
+
+SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
+
+
+@given(SCORES, st.integers(1, 12), st.sets(st.integers(0, 29)), st.randoms(use_true_random=False))
+def test_it_is_sorting_by_score_then_id(levels, k, out, random):
+    ids = [f"d{i:02}" for i in range(len(levels))]
+    random.shuffle(ids)
+    noise = np.array([random.uniform(-4e-6, 4e-6) for _ in ids])  # below the fifth decimal
+    excluded = {f"d{i:02}" for i in out}
+    expected = sorted((-level, d) for level, d in zip(levels, ids, strict=True) if d not in excluded)[:k]
+    found = best(ids, np.array(levels) + noise, k, excluded)
+    assert [(d, round(score)) for d, score in found.items()] == [(d, -level) for level, d in expected]
+
+
+def test_ties_are_those_of_five_decimals_and_scores_stay_as_they_are():
+    scores = np.array([0.3000001, 0.3, -0.1234567], dtype=np.float32)
+    found = best(["b", "a", "c"], scores, 3)
+    assert list(found) == ["a", "b", "c"] and list(found.values()) == [float(scores[i]) for i in (1, 0, 2)]
+    assert best(["a", "b"], np.array([1.0, 2.0]), 5, {"a", "b", "z"}) == {}
