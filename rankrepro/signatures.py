@@ -26,6 +26,7 @@ SIMPLE: Mapping[str, Callable[[Any], bool]] = {
     "Mapping": lambda v: isinstance(v, dict),
     "None": lambda v: v is None,
 }
+READABLE = ("train", "validation")  # splits whose judgments a benchmark shows to methods
 SEQUENCES = ("list", "tuple", "Sequence")
 
 
@@ -93,6 +94,16 @@ class Signature:
         """Names of the inputs that its own body takes: x of `cell.inputs["x"]`."""
         return set(_items(self.node, "inputs"))
 
+    @cached_property
+    def judgments(self) -> frozenset[str]:
+        """The splits whose judgments its code reads: those that it names beside `.judgments`, or all that can be read."""
+        splits: set[str] = set()
+        for definition in self.code.reach(self.definition):
+            for node in self.code.module(definition.module).bindings.get(definition.name, []):
+                if any(isinstance(n, ast.Attribute) and n.attr == "judgments" for n in ast.walk(node)):
+                    splits |= _named_splits(node)
+        return frozenset(splits)
+
     def _taken(self, attribute: str) -> Iterator[str]:
         for definition in self.code.reach(self.definition):
             if definition.name in self.code.module(definition.module).bindings:
@@ -150,6 +161,14 @@ def _items(node: ast.AST, attribute: str) -> Iterator[str]:
                 value=ast.Attribute(value=ast.Name(id="cell"), attr=name), slice=ast.Constant(value=str(key))
             ) if name == attribute:
                 yield key
+
+
+def _named_splits(node: ast.AST) -> set[str]:
+    """Literal splits of the calls of `of_split` in a tree; all but the test split where a call's are computed."""
+    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and ast.unparse(n.func).endswith(".of_split")]
+    arguments = [a for call in calls for a in call.args]
+    literal = all(isinstance(a, ast.Constant) for a in arguments)
+    return {str(a.value) for a in arguments if isinstance(a, ast.Constant)} if arguments and literal else set(READABLE)
 
 
 # --- annotations -----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from rankrepro.cards import (
 )
 from rankrepro.code import METHODS, Code
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
-from rankrepro.plan import packing
+from rankrepro.plan import leaks, packing
 from rankrepro.plan.nodes import Job, Node, Plan
 from rankrepro.plan.nodes import digest as digest_of_node
 from rankrepro.plan.scales import load_scale, scales
@@ -83,6 +83,7 @@ class _Planner:
             parameters.check(self.cards[key], self.code)
             claims.check(self.cards[key], self.rows, _tags, measure_names.check)
             self._paper(self.cards[key])
+            leaks.refuse(self.cards[key], claims.of(self.cards[key]), self.plan, self.code)
         self.plan.jobs = {job.id: job for job in self._pack()}
         return self.plan
 
