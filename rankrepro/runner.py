@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal
+from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal, wall
 from rankrepro.benchmarks.base import Benchmark, Query
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, History, Meter, Output
@@ -31,15 +31,27 @@ from rankrepro.store import Store, no_room, room, write_whole
 PACKAGES = ("torch", "transformers", "numpy", "bm25s", "scikit-learn", "safetensors")
 
 
-def run_job(file: Path, cores: int, cache: Path | None = None) -> None:
-    """Compute the nodes of a job file (`results/<scale>/jobs/<id>.json`) and mark it done."""
+def run_walled(file: Path, cores: int) -> None:
+    """`run_job` in a process of its own, which from now on cannot read truth."""
+    folder = file.parent.parent
+    for part in ("store", "shards", "progress", "jobs", "tmp"):
+        (folder / part).mkdir(exist_ok=True)  # what is made behind the wall lies in folders that are there before it
+    os.environ["TMPDIR"] = str(folder / "tmp")
+    run_job(file, cores, wall=wall.build(wall.denied(folder, artifacts.cache_dir())))
+
+
+def run_job(file: Path, cores: int, cache: Path | None = None, wall: str = "none") -> None:
+    """Compute the nodes of a job file (`results/<scale>/jobs/<id>.json`) and mark it done.
+
+    wall: what keeps this process from reading truth, for the manifests of results.
+    """
     rehearsal.enter(file)
     job = json.loads(file.read_text())
     threads = job["threads"] or cores
     _set_environment(threads, {n["spec"]["dtype"] for n in job["nodes"]})
     if any(resources.on_gpu(n["spec"]) for n in job["nodes"]):
         resources.take_gpu(file.parent.parent)
-    runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir())
+    runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir(), wall)
     started = time.time()
     with room(runner.folder):
         for i, node in enumerate(job["nodes"]):
@@ -93,8 +105,8 @@ class _Progress:
 class Runner:
     """Loads what nodes share (benchmarks, models) once per process and computes nodes one by one."""
 
-    def __init__(self, folder: Path, threads: int, cache: Path) -> None:
-        self.folder, self.threads, self.cache = folder, threads, cache
+    def __init__(self, folder: Path, threads: int, cache: Path, wall: str = "none") -> None:
+        self.folder, self.threads, self.cache, self.wall = folder, threads, cache, wall
         self.store = Store(folder / "store")
         self._benchmarks: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
@@ -256,6 +268,7 @@ class Runner:
             "python": platform.python_version(),
             "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
             "threads": self.threads,
+            "wall": self.wall,
             "products": {m["id"]: self._models[m["id"]].products for m in node["spec"]["models"].values()},
             "finished": round(time.time(), 3),
         }
@@ -354,7 +367,7 @@ def writable(folder: Path) -> None:
 
 if __name__ == "__main__":  # a thin door for workflow/rules
     try:
-        run_job(Path(sys.argv[1]), int(sys.argv[2]))
+        run_walled(Path(sys.argv[1]), int(sys.argv[2]))
     except RankReproError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

@@ -53,6 +53,29 @@ def build(denied: Iterable[Path]) -> str:
     return "landlock"
 
 
+def denied(folder: Path, cache: Path) -> list[Path]:
+    """What a job of the run in `folder` (results/<scale>) must not read: truth, what was judged, and where both come from.
+
+    Truth lies beside each built benchmark, of this scale and of others, and in the artifacts that benchmarks are built
+    from; a job needs models alone. Data sets that other packages keep in folders of their own are not ours to find.
+    """
+    from rankrepro import artifacts
+
+    results = folder.parent
+    scales = [f for f in results.glob("*") if f.is_dir()] if results.is_dir() else []
+    truths = [f for top in [*(s / "benchmarks" for s in scales), cache / "benchmarks"] for f in _named(top, "truth")]
+    judged = [s / part for s in scales for part in ("judged", "runs")]
+    data = [a for a in artifacts.load_catalogue().values() if a.model is None]
+    sources = [path for a in data if (path := artifacts.fetched(a, cache))]
+    return [path for path in (*truths, *judged, *sources, artifacts.ROOT / "reports") if path.exists()]
+
+
+def _named(top: Path, name: str, depth: int = 4) -> Iterator[Path]:
+    """Folders of that name at most `depth` levels below; what lies in them is not looked at."""
+    for level in range(1, depth + 1):
+        yield from (f for f in top.glob("/".join([*["*"] * (level - 1), name])) if f.is_dir())
+
+
 def allowed(folder: Path, denied: set[Path]) -> Iterator[Path]:
     """The largest folders, and the files beside them, that have nothing denied below them."""
     above = {parent for path in denied for parent in path.parents}
