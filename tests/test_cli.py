@@ -145,7 +145,9 @@ def test_a_changed_method_makes_a_report_stale(ran: Project) -> None:
     file = ran.folder / "methods" / "parts" / "toy_words.py"
     before = file.read_text()
     try:
-        file.write_text(before + "\n# a byte more\n")
+        file.write_text(before + "\n# a comment\n")
+        assert "stale" not in run(ran, "papers")
+        file.write_text(before.replace("> 3", "> 4"))
         assert re.search(r"toy +2026 +2 +stale: 1 reproduced", run(ran, "papers"))
         assert "claims at desk: stale" in run(ran, "show toy")
         assert "toy" in run(ran, "papers --json") and json.loads(run(ran, "papers --json"))[-1]["status"] == "stale"
@@ -357,7 +359,7 @@ def test_verify_published_fails_when_stale(ran: Project) -> None:
     file = ran.folder / "methods" / "toy.py"
     before = file.read_text()
     try:
-        file.write_text(before + "\n")
+        file.write_text(before.replace("2**32", "2**33"))
         done = ran.python("-m", "rankrepro", "verify", "--published", check=False)
         assert done.returncode == 1 and "reports/desk/toy: stale" in done.stdout
     finally:

@@ -151,7 +151,7 @@ def test_a_written_answer_is_read_to_its_last_letter(
     cell = make_cell({"q1": "rivers"}, {"q1": documents}, models={"llm": lm})
     outputs = listwise.rankgpt(cell, **SIZES, decoding=["free"], stop=stop)
     assert list(outputs["rankgpt_free"].checked(cell).values["q1"]) == [documents["ABCD".index(c)] for c in order]
-    assert outputs["rankgpt_malformed"].values["q1"] == malformed
+    assert outputs["rankgpt_malformed"].values["q1"] == {"malformed_rate": malformed}
     complete = stop == "length" or not malformed  # a natural answer that is no permutation goes on to its end
     assert cell.meter.units["q1"]["generated_tokens"] == len(tokens) - complete
 

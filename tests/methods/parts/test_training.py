@@ -24,7 +24,7 @@ from methods.parts.training.loop import SCHEDULES, Fit, Group, Loss, Recipe, Tas
 from rankrepro.cell import Cell
 from rankrepro.errors import ConfigError, OutputError, UnknownName
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPE = Recipe(tokens=16 * 25, rate=0.02, every=4)
 
 
@@ -281,7 +281,7 @@ def test_a_process_that_is_killed_resumes(tmp_path: Path) -> None:
     """SIGKILL in the middle of a step, as a crashing machine would."""
     code = f"""
 import os, signal, sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests" / "methods")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(Path(__file__).parent)!r}]
 from pathlib import Path
 from test_training import RECIPE, Toy, cell, fit
 toy = Toy()
