@@ -96,7 +96,7 @@ class Signature:
 
     @cached_property
     def judgments(self) -> frozenset[str]:
-        """The splits whose judgments its code reads: those that it names beside `.judgments`, or all that can be read."""
+        """Splits whose judgments its code reads: those named beside `.judgments`, or all that can be read."""
         splits: set[str] = set()
         for definition in self.code.reach(self.definition):
             for node in self.code.module(definition.module).bindings.get(definition.name, []):

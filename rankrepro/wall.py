@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rankrepro.code import ROOT
+
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 VERSION = 1  # asks CREATE_RULESET for the version of Landlock instead
 PATH_BENEATH = 1
@@ -54,7 +56,7 @@ def build(denied: Iterable[Path]) -> str:
 
 
 def denied(folder: Path, cache: Path) -> list[Path]:
-    """What a job of the run in `folder` (results/<scale>) must not read: truth, what was judged, and where both come from.
+    """What a job of the run in `folder` (results/<scale>) must not read: truth, its sources, and what was judged.
 
     Truth lies beside each built benchmark, of this scale and of others, and in the artifacts that benchmarks are built
     from; a job needs models alone. Data sets that other packages keep in folders of their own are not ours to find.
@@ -67,7 +69,7 @@ def denied(folder: Path, cache: Path) -> list[Path]:
     judged = [s / part for s in scales for part in ("judged", "runs")]
     data = [a for a in artifacts.load_catalogue().values() if a.model is None]
     sources = [path for a in data if (path := artifacts.fetched(a, cache))]
-    return [path for path in (*truths, *judged, *sources, artifacts.ROOT / "reports") if path.exists()]
+    return [path for path in (*truths, *judged, *sources, ROOT / "reports") if path.exists()]
 
 
 def _named(top: Path, name: str, depth: int = 4) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from rankrepro.errors import ConfigError
 from rankrepro.plan import make_plan
 from tests_support import TOY_CARD, TOY_METHOD, TOY_WORDS
 
-LEARNS = '''
+LEARNS = """
 
 def learn(cell):
     trained = cell.benchmark.of_split("train")
@@ -35,7 +35,7 @@ def peek(cell, *, batch: int):
 def helper(cell):
     cell.benchmark.judgments
     return noise(cell)
-'''
+"""
 STAGES = """
 stages:
   learn: {fn: toy.learn, inputs: [benchmark]}

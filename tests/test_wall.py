@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rankrepro import wall
-from tests_support import ROOT
+from tests_support import ROOT, Project
 
 BEHIND = """
 import sys
@@ -22,16 +23,20 @@ print((folder / "corpus.jsonl").read_text())
 print((folder / "store" / "new").read_text())
 import torch
 """
+READ = "print((folder / '{}').read_text())"
+QRELS = "truth/qrels.json"
 SPELLINGS = {
-    "by its name": "print((folder / 'truth' / 'qrels.json').read_text())",
-    "by a process": "import subprocess; print(subprocess.run(['cat', folder / 'truth' / 'qrels.json'], capture_output=True, text=True).stdout)",
-    "from the root of another process": "print(open('/proc/self/root' + str(folder / 'truth' / 'qrels.json')).read())",
-    "by a link": "(folder / 'way').symlink_to(folder / 'truth'); print((folder / 'way' / 'qrels.json').read_text())",
-    "by a second name": "import os; os.link(folder / 'truth' / 'qrels.json', folder / 'mine'); print((folder / 'mine').read_text())",
-    "by moving it": "(folder / 'truth').rename(folder.parent / 'moved'); print((folder.parent / 'moved' / 'qrels.json').read_text())",
-    "by a thread": "import concurrent.futures as c; print(c.ThreadPoolExecutor().submit((folder / 'truth' / 'qrels.json').read_text).result())",
-    "from the path of the harness": "import os, glob; print(open(glob.glob(os.path.join(str(folder), 'tr*', '*'))[0]).read())",
-}  # fmt: skip
+    "by its name": READ.format(QRELS),
+    "by a process": f"import subprocess; subprocess.run(['cat', folder / '{QRELS}'])",
+    "from the root of a process": f"print(open('/proc/self/root' + str(folder / '{QRELS}')).read())",
+    "by a link": f"(folder / 'way').symlink_to(folder / 'truth'); {READ.format('way/qrels.json')}",
+    "by a second name": f"import os; os.link(folder / '{QRELS}', folder / 'store/mine'); {READ.format('store/mine')}",
+    "by moving it": f"(folder / 'truth').rename(folder / 'store/moved'); {READ.format('store/moved/qrels.json')}",
+    "by a thread": f"""
+from concurrent.futures import ThreadPoolExecutor
+print(ThreadPoolExecutor().submit((folder / '{QRELS}').read_text).result())""",
+    "by a pattern": "import glob; print(open(glob.glob(str(folder / 'tr*' / '*'))[0]).read())",
+}
 
 
 @pytest.mark.skipif(not wall.available(), reason="this kernel has no Landlock")
@@ -46,6 +51,48 @@ def test_truth_cannot_be_read_behind_the_wall(tmp_path: Path, theft: str) -> Non
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("landlock\nall may read this\nwritten behind the wall\n"), done.stderr
     assert "the answer" not in done.stdout + done.stderr
+
+
+THIEF = """
+from rankrepro.cell import Ranking
+
+
+def steal(cell, *, way: str):
+    import glob, json, subprocess
+    from pathlib import Path
+
+    ways = {
+        "name": lambda: Path("results/quick/benchmarks/vital-mini/fever/tru" + "th/qrels.json").read_text(),
+        "pattern": lambda: open(glob.glob("results/*/benchmarks/*/*/tru*/qr*")[0]).read(),
+        "process": lambda: subprocess.run(["sh", "-c", "cat results/quick/*/*/*/tru*/qrels.json"], capture_output=True,
+            text=True, check=True).stdout,
+    }
+    try:
+        stolen = json.loads(ways[way]())
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        stolen = {}
+    return Ranking({q: {d: float(stolen.get(q, {}).get(d, 0)) for d in docs} for q, docs in cell.candidates.items()})
+"""
+
+
+@pytest.mark.skipif(not wall.available(), reason="this kernel has no Landlock")
+def test_no_cell_of_a_run_reads_truth(toy: Project) -> None:
+    """Three spellings of the theft, by arms of a card: each would rank perfectly, and each comes away with nothing."""
+    card = toy.folder / "papers" / "llm_rerankers" / "toy.yaml"
+    arms = "".join(
+        f"  {way}: {{fn: thief.steal, candidates: {{from: lexical, depth: 5}}, params: {{way: {way}}}}}\n"
+        for way in ("name", "pattern", "process")
+    )
+    card.write_text(card.read_text().replace("arms:\n", f"arms:\n{arms}", 1))
+    (toy.folder / "methods" / "thief.py").write_text(THIEF)
+    toy.run()
+    manifests = [json.loads(file.read_text()) for file in toy.results.glob("store/*/manifest.json")]
+    assert {manifest["wall"] for manifest in manifests} == {"landlock"}
+    thieves = [m["digest"] for m in manifests if m["spec"].get("fn") == "thief.steal"]
+    assert len(thieves) == 3
+    for digest in thieves:
+        output = json.loads((toy.results / "store" / digest / "output.json").read_text())
+        assert {score for scores in output["main"]["values"].values() for score in scores.values()} == {0.0}
 
 
 def test_what_is_allowed_is_all_but_what_is_denied(tmp_path: Path) -> None:

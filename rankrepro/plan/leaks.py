@@ -1,8 +1,8 @@
 """No leak by construction: what read judgments of a split is not judged on that split, through any chain of inputs.
 
-A benchmark shows methods the judgments of its training and validation queries. The plan knows from the syntax tree which
-functions read them, follows what they make through stages, candidates and arms, and refuses a claim or table that would
-judge it on those queries. Benchmarks made from the same sources share their splits.
+A benchmark shows methods the judgments of its training and validation queries. The plan knows from the syntax tree
+which functions read them, follows what they make through stages, candidates and arms, and refuses a claim or table that
+would judge it on those queries. Benchmarks made from the same sources share their splits.
 """
 
 from __future__ import annotations
@@ -86,6 +86,6 @@ def _judged(spec: Mapping[str, Any], where: str) -> set[str]:
 def _words(card: Card, key: str, row: str, benchmark: str, lesson: Lesson) -> str:
     return (
         f"{where_of(card)}: {key}: {row} would be judged on {lesson.split} queries of {benchmark}, and has learnt from "
-        f"judgments of the {lesson.split} split of {lesson.benchmark} ({lesson.node} reads them): add `where: test`, or "
-        "say `split: [test]` in the card"
+        f"judgments of the {lesson.split} split of {lesson.benchmark} ({lesson.node} reads them): add `where: test`, "
+        "or say `split: [test]` in the card"
     )
