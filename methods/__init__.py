@@ -1,1 +1,4 @@
-"""One module per paper: the mechanism and nothing else. Sees `rankrepro.cell` and `methods.parts` only."""
+"""One module per paper: the mechanism and nothing else.
+
+It imports `rankrepro.cell`, `rankrepro.errors` and `methods.parts` alone.
+"""

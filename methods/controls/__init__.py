@@ -1,1 +1,1 @@
-"""What every paper is held against: first stages, floors, and re-rankers that nobody trained."""
+"""What every paper is compared with: first stages, floors, and re-rankers without training of their own."""

@@ -6,9 +6,9 @@ from rankrepro.cell import Cell, Retrieval
 
 
 def run(cell: Cell, *, file: str, sha256: str, k: int) -> Retrieval:
-    """A TREC run file as a row: its scores, of the first `k` documents of a query. What making it cost is not known.
+    """A TREC run file as a row: the scores of each query's first `k` documents. Its costs are unknown.
 
-    file: below the folder of runs. sha256: of the file.
+    file: path below the folder of runs. sha256: of the file.
     """
     scores = cell.made_elsewhere(file, sha256)
     return Retrieval({q: dict(list(ranked.items())[:k]) for q, ranked in scores.items()})

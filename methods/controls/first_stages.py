@@ -1,4 +1,4 @@
-"""First stages: what ranks a whole corpus, for re-rankers to start from."""
+"""First stages: rankings of a whole corpus, from which re-rankers start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rankrepro.cell import Cell, Retrieval, Size
 
 
 def bm25(cell: Cell, *, k: int, k1: float, b: float) -> Retrieval:
-    """BM25 over the whole corpus; the `k` best documents are kept."""
+    """BM25 over the whole corpus: the `k` best documents."""
     corpus = cell.benchmark.corpus
     index = Index([d.content for d in corpus.values()], k1, b)
     ids = list(corpus)
@@ -28,7 +28,7 @@ def bm25(cell: Cell, *, k: int, k1: float, b: float) -> Retrieval:
 def encode_corpus(
     cell: Cell, *, max_tokens: Annotated[int, Size(rehearsal=32)], batch: Annotated[int, Size(rehearsal=8)]
 ) -> dict[str, np.ndarray]:
-    """Stage: embeddings [documents, dim] of the corpus in its own order, of `max_tokens` word pieces a document."""
+    """Stage: embeddings [documents, dim] of the corpus in its order, from the first `max_tokens` tokens of a text."""
     from methods.parts.retrieval.encoder import encode
 
     texts = [d.content for d in cell.benchmark.corpus.values()]
@@ -38,7 +38,7 @@ def encode_corpus(
 def dense(
     cell: Cell, *, k: int, max_tokens: Annotated[int, Size(rehearsal=32)], batch: Annotated[int, Size(rehearsal=8)]
 ) -> Retrieval:
-    """Exact search by cosine of sentence embeddings; the `k` best are kept. inputs: embeddings (encode_corpus)."""
+    """Exact search by cosine of sentence embeddings: the `k` best documents. inputs: embeddings (encode_corpus)."""
     from methods.parts.retrieval.encoder import encode
 
     ids, corpus = list(cell.benchmark.corpus), cell.inputs["embeddings"]["embeddings"]

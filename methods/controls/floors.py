@@ -1,4 +1,4 @@
-"""Floors: orders that ask no model."""
+"""Floors: orders made without a model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def random(cell: Cell) -> Ranking:
 
     def shuffled(q: str) -> Scores:
         key = int.from_bytes(hashlib.sha256(q.encode()).digest()[:8], "big")  # hash() differs between processes
-        drawn = np.random.default_rng([cell.seed, key]).permutation(sorted(cell.candidates[q]))
-        return from_order([str(d) for d in drawn])
+        order = np.random.default_rng([cell.seed, key]).permutation(sorted(cell.candidates[q]))
+        return from_order([str(d) for d in order])
 
     return Ranking({q: shuffled(q) for q in cell.candidates})

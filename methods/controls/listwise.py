@@ -1,4 +1,4 @@
-"""Listwise re-ranking by a language model that nobody trained: written permutations, or the first letter's logits."""
+"""Listwise re-ranking by an untrained language model: written permutations, or the first letter's logits."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def rankgpt(
     rankgpt_free       plain greedy decoding, parsed and repaired
     rankgpt_malformed  query -> share of the free variant's windows whose answer was no permutation
 
-    Both start from the same list, and every prompt is read once as far as it is the same for both.
-    batch: queries side by side. stop `length`: free answers always take the tokens of a full permutation.
+    Both decodings start from the same list; a prompt that is the same for both is read once.
+    batch: queries side by side. stop: `length` gives free answers as many tokens as a full permutation has.
     """
     check_windows(cell.name, window, step)
     prompts = Listwise(cell.models["llm"], cell.meter, passage_tokens)
@@ -61,7 +61,7 @@ def first_token(
 ) -> Ranking:
     """Listwise windows ranked by the logits of their first identifier (Reddy et al. 2024, zero-shot).
 
-    The prompts, windows and batches of `rankgpt`; one reading of a window replaces writing a permutation.
+    Prompts, windows and batches are those of `rankgpt`; one reading of a window replaces writing a permutation.
     """
     check_windows(cell.name, window, step)
     prompts = Listwise(cell.models["llm"], cell.meter, passage_tokens)

@@ -17,7 +17,7 @@ NO = ("No", " No", "no", " no", "NO", " NO")
 def pointwise(
     cell: Cell, *, passage_tokens: Annotated[int, Size(work=1, rehearsal=8)], placebo: bool
 ) -> dict[str, Output]:
-    """Each passage judged alone, by yes/no and by query likelihood: the passage is read once for both.
+    """Each passage judged alone, by yes/no and by query likelihood; it is read once for both.
 
     pointwise               logit(yes) - logit(no) after a question whether the passage answers the query
     query_likelihood        mean log-probability of the query's tokens given the passage (Sachan et al. 2022, eq. 3)
@@ -41,7 +41,7 @@ def pointwise(
         passages = [llm.passage(lm, cell.document(d), passage_tokens) for d in docs]
         context = prefix.select([0] * n)
         context.read(passages)
-        read = context.slots
+        slots = context.slots
 
         last = context.read_to_last([write] * n)
         texts = {"query_likelihood": cell.queries[q]}
@@ -50,13 +50,13 @@ def pointwise(
         queries = {variant: llm.data_ids(lm, text) for variant, text in texts.items()}
         scores = {variant: llm.mean_logprob(context, last, query) for variant, query in queries.items()}
 
-        context.back_to(read)
+        context.back_to(slots)
         question = [*llm.ids(lm, "\nQuery:"), *llm.data_ids(lm, " " + cell.queries[q]), *judge]
         z = llm.logits(lm, context.read_to_last([question] * n), yes + no)  # [documents, words]
         scores["pointwise"] = (z[:, : len(yes)].logsumexp(-1) - z[:, len(yes) :].logsumexp(-1)).tolist()
 
-        fed = len(write) + sum(len(query) - 1 for query in queries.values()) + len(question)
-        cell.meter.add(q, input_tokens=sum(map(len, passages)) + n * fed, forward_passes=3 + len(queries))
+        tokens = len(write) + sum(len(query) - 1 for query in queries.values()) + len(question)
+        cell.meter.add(q, input_tokens=sum(map(len, passages)) + n * tokens, forward_passes=3 + len(queries))
         return {variant: dict(zip(docs, values, strict=True)) for variant, values in scores.items()}
 
     return dict(by_variant(cell.map(list(cell.queries), score)))
@@ -71,7 +71,7 @@ def bi_encoder(
 ) -> Ranking:
     """Candidates by cosine of sentence embeddings of query and passage (Reimers and Gurevych 2019).
 
-    passage_tokens, query_tokens: word pieces that are read.
+    passage_tokens, query_tokens: number of word pieces read, the two special ones included.
     """
     from methods.parts.retrieval.encoder import encode
 
@@ -79,11 +79,11 @@ def bi_encoder(
 
     def score(queries: list[str]) -> dict[str, Scores]:
         vectors = encode(encoder, [cell.queries[q] for q in queries], query_tokens, batch)
-        result = {}
+        scores = {}
         for q, vector in zip(queries, vectors, strict=True):
             docs = list(cell.candidates[q])
             passages = encode(encoder, [cell.document(d).content for d in docs], passage_tokens, batch)
-            result[q] = {d: float(s) for d, s in zip(docs, passages @ vector, strict=True)}
-        return result
+            scores[q] = {d: float(s) for d, s in zip(docs, passages @ vector, strict=True)}
+        return scores
 
     return Ranking(cell.map(list(cell.queries), score, batch=8))

@@ -1,7 +1,7 @@
 """AnyLoss (arXiv 2405.14745): any metric of the confusion matrix as a differentiable loss.
 
 A steep sigmoid, the amplifier A, pushes probabilities towards 0 and 1. The confusion matrix summed from amplified
-probabilities is then nearly the hard one, yet differentiable, and `1 - metric` can be minimised.
+probabilities is nearly the hard one, yet differentiable, so that `1 - metric` can be minimised.
 
 Everything is trained side by side: B folds in the leading dimension and K columns in the last one, a column being one
 loss with one learning rate. Columns and folds never touch each other, so that a column's result is what it would be
@@ -14,18 +14,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from methods.parts.training.columns import MODELS, OPTIMISERS
+from methods.parts.training.folds import smote, standardise, stratified
 from rankrepro.cell import Cell, Predictions, Size
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
 
 # The largest integer for which A(1) < 1 in float64: the gradient of a confident mistake is tiny, never exactly zero.
 STEEP = 73
-CHUNK = 500_000  # B * n * K trained at once; bounds memory, changes nothing else
-POINTS = 20  # of a training curve
+CHUNK = 500_000  # B * n * K trained at once; bounds memory and changes nothing else
+POINTS = 20  # points of a training curve
 
 
 # --- the loss --------------------------------------------------------------------------------------------------------
@@ -47,8 +50,6 @@ class Confusion(NamedTuple):
 
 def confusion(y: Tensor, yh: Tensor, w: Tensor) -> Confusion:
     """TP = sum y yh, FP = sum (1 - y) yh, FN = sum y (1 - yh), TN = sum (1 - y)(1 - yh), over the rows with w = 1."""
-    import torch
-
     classes = torch.stack((w * y, w * (1 - y)), 1)  # [B, 2, n]
     tp, fp = torch.bmm(classes, yh).unbind(1)
     positives, negatives = classes.sum(2, keepdim=True).unbind(1)  # [B, 1]
@@ -83,7 +84,7 @@ METRICS: Mapping[str, Callable[[Confusion], Tensor]] = {
 }
 
 
-# --- what it is compared with ----------------------------------------------------------------------------------------
+# --- the losses it is compared with ----------------------------------------------------------------------------------
 
 
 def raised_cosine(p: Tensor, mu: float = 0.5, delta: float = 0.1) -> Tensor:
@@ -94,37 +95,33 @@ def raised_cosine(p: Tensor, mu: float = 0.5, delta: float = 0.1) -> Tensor:
 
 def row_mean(values: Tensor, w: Tensor) -> Tensor:
     """[B, n, K] -> [B, K], rows weighted by w."""
-    import torch
-
     return torch.bmm(w[:, None], values)[:, 0] / w.sum(1, keepdim=True)
 
 
 def cross_entropy(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
     """-log p of the true class."""
-    from torch.nn.functional import logsigmoid
-
     return row_mean(-logsigmoid(z * (2 * y - 1)[..., None]), w)
 
 
 def weighted_cross_entropy(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """Both classes weigh the same."""
+    """Cross-entropy in which both classes have the same total weight."""
     positives, negatives = (w * y).sum(1, keepdim=True), (w * (1 - y)).sum(1, keepdim=True)
     return cross_entropy(z, y, w * (y / positives + (1 - y) / negatives))
 
 
 def squared_error(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """Labels -1 and +1, linear output: the sign decides, as for every other loss here."""
+    """On a linear output with labels -1 and +1: the sign decides, as for every other loss here."""
     return row_mean((z - (2 * y - 1)[..., None]).square(), w)
 
 
-# The order of the columns: first the losses made of a metric, then those of the likelihood kind.
+# In the order of columns: first the losses made from a metric, then the plain ones.
 SOFT = ("any", "sol_uniform", "sol_cosine")
 PLAIN = {"bce": cross_entropy, "weighted": weighted_cross_entropy, "mse": squared_error}
 
 
 @dataclass(frozen=True, order=True)
 class Loss:
-    """`kind` of SOFT or PLAIN; `metric` of METRICS and `steep` for a SOFT one."""
+    """A `kind` of SOFT or PLAIN; a SOFT one has a `metric` of METRICS and a steepness."""
 
     kind: str
     metric: str = ""
@@ -136,116 +133,36 @@ class Loss:
 
 
 def objective(losses: Sequence[Loss]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(z [B, n, K], y, w) -> one loss a column [B, K]. `losses`: one a column, sorted by `rank`."""
-    import torch
-
+    """(z [B, n, K], y, w) -> the loss of each column [B, K]. `losses`: one per column, sorted by `rank`."""
     assert list(losses) == sorted(losses, key=lambda loss: loss.rank)
     sizes = [sum(loss.kind == kind for loss in losses) for kind in (*SOFT, *PLAIN)]
     soft = [loss for loss in losses if loss.kind in SOFT]
     steep = torch.tensor([loss.steep for loss in soft[: sizes[0]]], dtype=torch.float64)
-    own = torch.tensor([[float(loss.metric == m) for m in METRICS] for loss in soft], dtype=torch.float64)
+    is_metric = torch.tensor([[float(loss.metric == m) for m in METRICS] for loss in soft], dtype=torch.float64)
 
-    def of(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    def values(z: Tensor, y: Tensor, w: Tensor) -> Tensor:
         amplified, uniform, cosine, *plain = z.split(sizes, 2)
         out = [f(part, y, w) for f, part in zip(PLAIN.values(), plain, strict=True)]
         if soft:
             parts = (amplify(amplified.sigmoid(), steep), uniform.sigmoid(), raised_cosine(cosine.sigmoid()))
             matrices = zip(*(confusion(y, yh, w) for yh in parts), strict=True)
             c = Confusion(*(torch.cat(cells, 1) for cells in matrices))
-            metrics = torch.stack([m(c) for m in METRICS.values()], 2)  # [B, K, 6]: a column's own is picked
-            out.insert(0, 1 - (metrics * own).sum(2))
+            metrics = torch.stack([m(c) for m in METRICS.values()], 2)  # [B, K, 6], of which each column has one
+            out.insert(0, 1 - (metrics * is_metric).sum(2))
         return torch.cat(out, 1)
 
-    return of
-
-
-# --- the two models --------------------------------------------------------------------------------------------------
-
-
-def slp_start(d: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
-    """theta = 0. Every parameter ends in a dimension of 1: all columns of a fold start alike."""
-    import torch
-
-    return [torch.zeros(1, d, 1, dtype=torch.float64), torch.zeros(1, 1, 1, dtype=torch.float64)]
-
-
-def slp(p: Sequence[Tensor], x: Tensor, cov: Tensor) -> Tensor:
-    """z = x theta + bias."""
-    import torch
-
-    theta, bias = p
-    return torch.baddbmm(bias, x, theta)
-
-
-def mlp_start(d: int, rng: np.random.Generator, hidden: int) -> list[Tensor]:
-    """He-normal hidden layer, Glorot-uniform output; each fold has its own draw, shared by all columns."""
-    import torch
-
-    unit = (1, 1, hidden, 1)
-    return [
-        torch.tensor(rng.normal(0, math.sqrt(2 / d), (1, d, hidden, 1))),
-        torch.ones(unit, dtype=torch.float64),
-        torch.zeros(unit, dtype=torch.float64),
-        torch.tensor(rng.uniform(-1, 1, unit) * math.sqrt(6 / (hidden + 1))),
-        torch.zeros(1, 1, 1, dtype=torch.float64),
-    ]
-
-
-def mlp(p: Sequence[Tensor], x: Tensor, cov: Tensor) -> Tensor:
-    """Dense -> BatchNorm -> sigmoid -> Dense(1).
-
-    The batch is the whole training fold, whose features are standardised: the mean of x W over it is 0 and its
-    variance is diag(W' cov W), so that BatchNorm is a rescaling of W, the same for training and test rows. A bias
-    before BatchNorm would cancel.
-    """
-    import torch
-
-    w, gamma, beta, v, bias = p
-    hidden, columns = w.shape[2:]
-    flat = w.flatten(2)  # [B, d, hidden * K]
-    variance = (flat * torch.bmm(cov, flat)).sum(1, keepdim=True)
-    scaled = flat * gamma.flatten(2) * (variance + 1e-3).rsqrt()
-    h = torch.baddbmm(beta.flatten(2), x, scaled).sigmoid().unflatten(2, (hidden, columns))
-    return (h * v).sum(2) + bias
-
-
-MODELS = {"slp": (slp_start, slp), "mlp": (mlp_start, mlp)}
+    return values
 
 
 # --- training --------------------------------------------------------------------------------------------------------
-
-
-def gradient_descent(p: Sequence[Tensor], grads: Callable[[], Sequence[Tensor]], rate: Tensor, steps: int) -> None:
-    import torch
-
-    for _ in range(steps):
-        for a, g in zip(p, grads(), strict=True):
-            with torch.no_grad():
-                a -= rate.view(len(rate), *[1] * (a.dim() - 2), -1) * g
-
-
-def adam(p: Sequence[Tensor], grads: Callable[[], Sequence[Tensor]], rate: Tensor, steps: int) -> None:
-    import torch
-
-    m, s = ([torch.zeros_like(a) for a in p] for _ in range(2))
-    for t in range(1, steps + 1):
-        for i, g in enumerate(grads()):
-            with torch.no_grad():
-                m[i] += 0.1 * (g - m[i])
-                s[i] += 0.001 * (g * g - s[i])
-                step = m[i] / (1 - 0.9**t) / ((s[i] / (1 - 0.999**t)).sqrt() + 1e-7)
-                p[i].sub_(rate.view(len(rate), *[1] * (step.dim() - 2), -1) * step)
-
-
-OPTIMISERS = {"gradient_descent": gradient_descent, "adam": adam}
 
 
 @dataclass(frozen=True)
 class Training:
     """How a model is trained: full batch, a fixed number of steps, the best rate of a grid.
 
-    validation  share of each class of a training fold that chooses the rate
-    hidden      units of the network
+    validation  share of each class of a training fold on which the rate is chosen
+    hidden      number of the network's hidden units
     """
 
     optimiser: Literal["gradient_descent", "adam"]
@@ -257,7 +174,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Arms beyond one a metric: steepnesses L of some metrics, the rivals' soft losses of some."""
+    """Further arms: steepnesses L for some metrics, the rivals' soft losses for some."""
 
     steep_metrics: tuple[str, ...]
     steeps: tuple[int, ...]
@@ -274,7 +191,7 @@ class Part:
     seed: tuple[int, ...] = (0,)
 
 
-Log = Callable[[int, int, "Tensor"], None]  # step, part, losses [K]
+Log = Callable[[int, int, Tensor], None]  # step, part, losses [K]
 
 
 def train(
@@ -287,22 +204,20 @@ def train(
 ) -> list[Tensor]:
     """Train every loss on every part from the same start, full batch; `rate` is [B, K].
 
-    Returns the scores z [m, K] of each part's evaluation rows; `log` is told the training losses at POINTS steps.
+    Returns the scores z [m, K] of each part's evaluation rows; `log` gets the training losses at POINTS steps.
     """
-    import numpy as np
-
     order = sorted(range(len(losses)), key=lambda i: losses[i].rank)
     back = np.argsort(order)
     rows = max(len(part.fit_y) for part in parts)
     size = max(1, CHUNK // (rows * len(losses)))
     out: list[Tensor] = []
     for i in range(0, len(parts), size):
-        some, columns = parts[i : i + size], [losses[k] for k in order]
+        chunk, columns = parts[i : i + size], [losses[k] for k in order]
 
-        def told(step: int, part: int, values: Tensor, first: int = i) -> None:
+        def log_chunk(step: int, part: int, values: Tensor, first: int = i) -> None:
             log(step, first + part, values[back])
 
-        scores = _train(model, some, columns, rate[i : i + size, order], training, told)
+        scores = _train(model, chunk, columns, rate[i : i + size, order], training, log_chunk)
         out += [z[:, back] for z in scores]
     return out
 
@@ -310,9 +225,6 @@ def train(
 def _train(
     model: str, parts: Sequence[Part], losses: Sequence[Loss], rate: Tensor, training: Training, log: Log
 ) -> list[Tensor]:
-    import numpy as np
-    import torch
-
     standard = [standardise(part.fit_x, part.eval_x) for part in parts]
     rows, d = max(len(x) for x, _ in standard), standard[0][0].shape[1]
     x = torch.zeros(len(parts), rows, d, dtype=torch.float64)
@@ -325,13 +237,12 @@ def _train(
     start, score = MODELS[model]
     starts = zip(*(start(d, np.random.default_rng(part.seed), training.hidden) for part in parts), strict=True)
     p = [torch.cat(a).repeat(*[1] * (a[0].dim() - 1), len(losses)).requires_grad_() for a in starts]
-    of = objective(losses)
-
+    loss_of = objective(losses)
     step = 0
 
     def grads() -> Sequence[Tensor]:
         nonlocal step
-        values = of(score(p, x, cov), y, w)  # [B, K]
+        values = loss_of(score(p, x, cov), y, w)  # [B, K]
         if step % max(1, training.steps // POINTS) == 0:
             for b, row in enumerate(values.detach()):
                 log(step, b, row)
@@ -346,19 +257,12 @@ def _train(
         ]
 
 
-def standardise(fit: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean 0 and variance 1 on the rows of `fit`; a constant feature becomes 0 there."""
-    mean, sd = fit.mean(0), fit.std(0)
-    sd = sd + (sd < 1e-12)
-    return (fit - mean) / sd, (other - mean) / sd
-
-
 # --- the same search for every arm -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A loss, and the metric that chooses its learning rate (and, if `tuned`, its threshold)."""
+    """A loss, and the metric by which its learning rate (and, if `tuned`, its threshold) is chosen."""
 
     name: str
     loss: Loss
@@ -366,40 +270,8 @@ class Arm:
     tuned: bool = False
 
 
-def stratified(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """True for about `share` of each class, at least one row of it."""
-    import numpy as np
-
-    held = np.zeros(len(y), dtype=bool)
-    for label in (0, 1):
-        rows = np.flatnonzero(y == label)
-        held[rng.permutation(rows)[: max(1, round(share * len(rows)))]] = True
-    return held
-
-
-def smote(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """Minority rows interpolated towards one of their k nearest minority rows until the classes are balanced."""
-    import numpy as np
-
-    minority = x[y == 1]
-    wanted = int((y == 0).sum() - len(minority))
-    if wanted <= 0 or len(minority) < 2:
-        return x, y
-    scaled, _ = standardise(x, x)
-    points = scaled[y == 1]
-    distance = ((points[:, None] - points[None]) ** 2).sum(2)
-    np.fill_diagonal(distance, np.inf)
-    near = np.argsort(distance, 1, kind="stable")[:, : min(k, len(minority) - 1)]
-    a = rng.integers(len(minority), size=wanted)
-    b = near[a, rng.integers(near.shape[1], size=wanted)]
-    new = minority[a] + rng.random((wanted, 1)) * (minority[b] - minority[a])
-    return np.concatenate((x, new)), np.concatenate((y, np.ones(wanted, dtype=y.dtype)))
-
-
 def hard_metrics(z: Tensor, y: np.ndarray, threshold: Tensor | float = 0.5) -> Tensor:
-    """Scores [m, K] or [m, K, T] -> the six metrics of the decisions `p > threshold`, in the last dimension."""
-    import torch
-
+    """Scores z [m, K] or [m, K, T] -> the six metrics [K, 6] or [K, T, 6] of the decisions `p > threshold`."""
     decision = (z.sigmoid() > threshold).double()
     flat = decision.reshape(1, len(y), -1)
     truth = torch.tensor(y, dtype=torch.float64)[None]
@@ -407,7 +279,7 @@ def hard_metrics(z: Tensor, y: np.ndarray, threshold: Tensor | float = 0.5) -> T
     return torch.stack([m(c)[0] for m in METRICS.values()], 1).reshape(*decision.shape[1:], len(METRICS))
 
 
-CURVES = {f"{kind}_{m}" for kind in ("any", "bce") for m in METRICS}  # arms whose training is logged
+CURVES = {f"{kind}_{m}" for kind in ("any", "bce") for m in METRICS}  # arms whose training losses are logged
 
 
 def decide(
@@ -419,15 +291,12 @@ def decide(
     grow: bool = False,
     log: Callable[..., None] = lambda step, **values: None,
 ) -> dict[str, list[np.ndarray]]:
-    """Arm -> the decisions on each fold's test rows. `log` is told the training losses of the arms in CURVES.
+    """Arm -> the decisions on each fold's test rows. `log` gets the training losses of the arms in CURVES.
 
-    For every arm alike: train at each rate of the grid on a stratified part of the training fold, score the rest of
-    it by the arm's metric, retrain on the whole training fold at the best rate (ties: the first of the grid).
-    A tuned arm takes rate and threshold together (ties: the median threshold). `grow`: over-sample what is trained on.
+    For every arm alike: train at each rate of the grid on a stratified part of the training fold, score the remaining
+    rows by the arm's metric, retrain on the whole training fold at the best rate (ties: the first of the grid).
+    A tuned arm chooses rate and threshold together (ties: the median threshold). `grow`: over-sample training rows.
     """
-    import numpy as np
-    import torch
-
     grid = list(training.rates)
     rngs = [np.random.default_rng((seed, i)) for i in range(len(folds))]
     held = [stratified(f.train_y, training.validation, rng) for f, rng in zip(folds, rngs, strict=True)]
@@ -462,10 +331,10 @@ def decide(
     columns, rates, at = share_columns(losses, arms, chosen, len(grid))
     curves = [(j, arm.name) for j, arm in enumerate(arms) if arm.name in CURVES]
 
-    def told(step: int, b: int, values: Tensor) -> None:
+    def log_curves(step: int, b: int, values: Tensor) -> None:
         log(step, **{f"{model}_{name}": float(values[at[b, j]]) for j, name in curves})
 
-    test = train(model, [Part(*p, s) for p, s in zip(outer, seeds, strict=True)], columns, rates, training, told)
+    test = train(model, [Part(*p, s) for p, s in zip(outer, seeds, strict=True)], columns, rates, training, log_curves)
     decisions = [(z[:, at[b]].sigmoid() > threshold[b]).to(torch.int64).numpy() for b, z in enumerate(test)]
     return {arm.name: [d[:, j] for d in decisions] for j, arm in enumerate(arms)}
 
@@ -473,13 +342,11 @@ def decide(
 def share_columns(
     losses: Sequence[Loss], arms: Sequence[Arm], chosen: Tensor, n_rates: int
 ) -> tuple[list[Loss], Tensor, Tensor]:
-    """Arms with the same loss and the same rate in a fold are one training. Rates `chosen` are [B, arms].
+    """Arms with the same loss and, in a fold, the same rate share a training. Rates `chosen` are [B, arms].
 
     Returns the loss of each column, the rates [B, columns] and the column of each arm [B, arms]. A loss has as many
-    columns as any fold may need; a fold that needs fewer trains its first again.
+    columns as a fold may need; a fold that needs fewer repeats its first rate.
     """
-    import torch
-
     columns: list[Loss] = []
     rates: list[list[float]] = [[] for _ in chosen]
     at = torch.zeros(chosen.shape, dtype=torch.int64)
@@ -498,7 +365,7 @@ def share_columns(
 
 
 def arms_of(sweep: Sweep) -> list[Arm]:
-    """Every arm but the over-sampled and the shuffled ones: `<loss>_<metric>`, an L of the sweep at the end."""
+    """Every arm but the over-sampled and shuffled ones: `<loss>_<metric>`, and `_l<L>` in the sweep of steepness."""
     arms = [Arm(f"any_{m}", Loss("any", m), m) for m in METRICS]
     arms += [Arm(f"any_{m}_l{s}", Loss("any", m, s), m) for m in sweep.steep_metrics for s in sweep.steeps]
     arms += [Arm(f"{kind}_{m}", Loss(kind, m), m) for kind in SOFT[1:] for m in sweep.sol_metrics]
@@ -520,21 +387,19 @@ def _run(cell: Cell, model: str, training: Training, sweep: Sweep) -> dict[str, 
 def _task(
     task: Any, model: str, training: Training, sweep: Sweep, seed: int, log: Callable[..., None]
 ) -> dict[str, list[int]]:
-    """Arm -> the decision for each row of the task, made by the fold that tests it."""
-    import numpy as np
-
+    """Arm -> the decision on each row of the task, made in the fold that tests it."""
     folds = task.folds
     rng = np.random.default_rng(seed)
     shuffled = [SimpleNamespace(train_x=f.train_x, train_y=rng.permutation(f.train_y), test_x=f.test_x) for f in folds]
     placebo = [Arm(f"any_{m}_shuffled", Loss("any", m), m) for m in ("f1", "bacc")]
-    found = {
+    decisions = {
         **decide(model, folds, arms_of(sweep), training, seed, log=log),
         **decide(model, folds, [Arm(f"smote_{m}", Loss("bce"), m) for m in METRICS], training, seed, grow=True),
         **decide(model, shuffled, placebo, training, seed),
     }
     rows = np.concatenate([f.rows for f in folds])
     order = np.argsort(rows)
-    return {name: np.concatenate(parts)[order].tolist() for name, parts in found.items()}
+    return {name: np.concatenate(parts)[order].tolist() for name, parts in decisions.items()}
 
 
 def slp_arms(cell: Cell, *, training: Training, sweep: Sweep) -> dict[str, Predictions]:
@@ -548,7 +413,7 @@ def mlp_arms(cell: Cell, *, training: Training, sweep: Sweep) -> dict[str, Predi
 
 
 def constant(cell: Cell) -> dict[str, Predictions]:
-    """No model: one answer for every row. The floors of all six metrics."""
+    """The floors of all six metrics, without a model: one answer for every row."""
     benchmark: Any = cell.benchmark
     rows = {unit: sum(len(f.rows) for f in benchmark.tasks[unit].folds) for unit in cell.queries}
     return {

@@ -5,8 +5,8 @@
     residual = the singular triplets after the r-th; I = its m input channels of largest norm
     y = gamma SiLU(x A) B + (1 - gamma) x_I W_I^T
 
-Decomposed once, before training. Embedding, norms and head stay dense. The rivals differ from it in one ingredient
-each and have as many parameters in the replaced layers.
+The decomposition happens once, before training. Embedding, norms and head stay dense. Each rival differs from LOST in
+one ingredient and has as many parameters in the replaced layers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rankrepro.cell import MODEL, Cell, Facts, Likelihoods, Output, Size, trains
 
 @dataclass(frozen=True)
 class Shape:
-    """Of the decoder: width, width of the feed-forward layers, layers, heads."""
+    """Shape of the decoder: width, width of the feed-forward layers, number of layers and heads."""
 
     d: Annotated[int, Size(work=2, rehearsal=32)]
     ffn: Annotated[int, Size(rehearsal=64)]
@@ -39,15 +39,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Form:
-    """What stands in for a linear map.
+    """What replaces a linear map.
 
     start   of the factors: `dense` (no factors: full rank), `svd`, `xavier`, `cola` (normal, so that A B has the
             variance 1 / (d_in + d_out)), `lora` (B = 0)
-    silu    between the factors
+    silu    whether there is one between the factors
     sparse  `none`; dense input channels chosen by the `residual` norm or at `random`; or entries `scattered` at random
-    gamma   weight of the low-rank part; 1 without a sparse one
-    rank    r = rank * d, and so many channels or entries as `share` of d_in channels have, at least `least` channels
-    draw    which random channels
+    gamma   weight of the low-rank part; 1 without dense channels
+    rank    r = rank * d
+    share   of the d_in input channels that are dense, at least `least` channels; or as many scattered entries
+    draw    seed of the random channels
     """
 
     start: Literal["dense", "svd", "xavier", "cola", "lora"]
@@ -60,7 +61,7 @@ class Form:
     draw: int = 0
 
     def sizes(self, d_in: int, d_out: int, d: int) -> tuple[int, int]:
-        """(rank, sparse channels) of a layer. Without a sparse part its parameters go to a higher rank."""
+        """Rank and number of sparse channels of a layer. Without a sparse part, its parameters buy a higher rank."""
         r, m = round(self.rank * d), max(self.least, round(self.share * d_in))
         if self.sparse == "none":
             return round((r * (d_in + d_out) + m * d_out) / (d_in + d_out)), 0
@@ -78,7 +79,7 @@ def decompose(w: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def channels(residual: Tensor, m: int) -> Tensor:
-    """The m input channels whose rows of `residual` [d_in, d_out] have the largest norm, sorted."""
+    """The m input channels, sorted, whose rows of `residual` [d_in, d_out] have the largest norm."""
     return residual.norm(dim=1).topk(m).indices.sort().values
 
 
@@ -207,7 +208,7 @@ def _angles(length: int, width: int, device: torch.device) -> tuple[Tensor, Tens
 
 
 def batch_of(stream: np.ndarray, i: int, size: int, context: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets [size, context] of batch i: windows of the packed stream, each read once an epoch."""
+    """Inputs and targets [size, context] of batch i: windows of the packed stream, each read once per epoch."""
     windows = (len(stream) - 1) // context
     starts = shuffled(i, size, windows, seed) * context
     rows = torch.from_numpy(np.stack([stream[s : s + context + 1] for s in starts]).astype(np.int64))
@@ -215,12 +216,12 @@ def batch_of(stream: np.ndarray, i: int, size: int, context: int, seed: int) -> 
 
 
 def device() -> str:
-    """Where models are trained and tested: they are drawn on the processor, so that a seed gives the same weights."""
+    """Where models are trained and tested. Drawn on the processor, so that a seed gives the same weights anywhere."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def loss_of(model: Llama, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean negative log-likelihood a token, in nats; inputs may lie on another device than the model."""
+    """Mean negative log-likelihood per token, in nats; inputs may lie on another device than the model."""
     at = model.embedding.device
     return F.cross_entropy(model(inputs.to(at)).flatten(0, 1), targets.to(at).flatten())
 
@@ -229,32 +230,35 @@ def loss_of(model: Llama, inputs: Tensor, targets: Tensor) -> Tensor:
 def likelihoods(
     model: Llama, articles: Mapping[str, np.ndarray], end: int, context: int, size: int = 32
 ) -> dict[str, tuple[float, int]]:
-    """Article -> (negative log-likelihood in nats, tokens). Every token is predicted once, in windows of `context`
-    that begin with the token before their first (the end token for an article's first)."""
+    """Article -> (negative log-likelihood in nats, tokens).
+
+    Every token is predicted once, in windows of `context` tokens; each starts with the token before its first one (the
+    end token at the start of an article). size: windows per batch.
+    """
     rows = []
     for name, tokens in articles.items():
         whole = np.append(end, tokens).astype(np.int64)
         rows += [(name, whole[s : s + context + 1]) for s in range(0, len(whole) - 1, context)]
     rows.sort(key=lambda row: len(row[1]))
-    total = {name: 0.0 for name in articles}
+    totals = {name: 0.0 for name in articles}
     for s in range(0, len(rows), size):
-        some = rows[s : s + size]
-        longest = max(len(tokens) for _, tokens in some)
-        ids = torch.tensor(np.stack([np.pad(t, (0, longest - len(t)), constant_values=-100) for _, t in some]))
+        batch = rows[s : s + size]
+        longest = max(len(tokens) for _, tokens in batch)
+        ids = torch.tensor(np.stack([np.pad(t, (0, longest - len(t)), constant_values=-100) for _, t in batch]))
         ids = ids.to(model.embedding.device)
         z, targets = model(ids[:, :-1].clamp_min(0)), ids[:, 1:]
         nll = F.cross_entropy(z.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=-100)
         nll = nll.view(targets.shape).sum(1)
-        for (name, _), value in zip(some, nll.tolist(), strict=True):
-            total[name] += value
-    return {name: (value, len(articles[name])) for name, value in total.items()}
+        for (name, _), value in zip(batch, nll.tolist(), strict=True):
+            totals[name] += value
+    return {name: (value, len(articles[name])) for name, value in totals.items()}
 
 
 class Pretraining(Task):
-    """A decoder drawn by the cell's seed, and the training articles that it reads."""
+    """A decoder drawn with the cell's seed, trained on the benchmark's articles."""
 
     def __init__(self, cell: Cell, shape: Shape, form: Form, size: int, context: int, validation: int) -> None:
-        """size: windows a batch; validation: articles that are held out."""
+        """size: windows per batch; validation: number of held-out articles."""
         benchmark: Any = cell.benchmark
         self.benchmark, self.seed, self.size, self.context = benchmark, cell.seed, size, context
         self.module: Llama = Llama(benchmark.vocabulary, shape, form, cell.seed).to(device())
@@ -285,8 +289,8 @@ def search(
     context: Annotated[int, Size(rehearsal=32)],
     validation: Annotated[int, Size(rehearsal=5)],
 ) -> dict[str, np.ndarray]:
-    """Stage: the validation loss that every learning rate has reached at the end of `search_share` of the budget."""
-    once = replace(recipe, every=10**9)  # the loss at the end decides: no look at it before
+    """Stage: the validation loss that every learning rate has reached after `search_share` of the budget."""
+    once = replace(recipe, every=10**9)  # the loss at the end decides, so that is when it is measured
     return searched(cell, lambda: Pretraining(cell, shape, form, batch, context, validation), once, rates, search_share)
 
 
@@ -301,9 +305,9 @@ def train(
     context: Annotated[int, Size(rehearsal=32)],
     validation: Annotated[int, Size(rehearsal=5)],
 ) -> dict[str, Output]:
-    """One model from scratch; `perplexity` of the test articles, and `facts` of its size.
+    """One model from scratch: `perplexity` of the test articles, and `facts` about its size.
 
-    batch: windows of `context` tokens; validation: articles. inputs: search.
+    batch: number of windows of `context` tokens; validation: number of articles. inputs: search.
     """
     benchmark: Any = cell.benchmark
     start = Llama(benchmark.vocabulary, shape, form, cell.seed)
@@ -320,27 +324,27 @@ def facts(start: Llama, model: Llama, state_bytes: int, rate: float) -> dict[str
     """Sizes of a model: counted from shapes, and measured on the tensors that training held."""
     parameters = sum(p.numel() for p in model.parameters())
     mixed = [m for m in start.modules() if isinstance(m, Mixed)]
-    picked = [m for m in mixed if m.gamma != 1.0]
-    spread = [float(m.residual_norms.std() / m.residual_norms.mean()) for m in mixed]
-    chosen = [float(torch.isin(channels_of(m), m.index).float().mean()) for m in picked]
+    with_channels = [m for m in mixed if m.gamma != 1.0]
+    spreads = [float(m.residual_norms.std() / m.residual_norms.mean()) for m in mixed]
+    shares = [float(torch.isin(channels_of(m), m.index).float().mean()) for m in with_channels]
     return {
         "target_parameters": sum(p.numel() for p in model.targets()),
         "parameters": parameters,
         "computed_bytes": 3 * 4 * parameters,  # a weight and two moments of Adam, in float32
         "measured_bytes": sum(p.numel() * p.element_size() for p in model.parameters()) + state_bytes,
         "learning_rate": rate,
-        "residual_spread": float(np.mean(spread)) if spread else 0.0,
-        "by_residual": float(np.mean(chosen)) if chosen else 0.0,
+        "residual_spread": float(np.mean(spreads)) if spreads else 0.0,
+        "by_residual": float(np.mean(shares)) if shares else 0.0,
     }
 
 
 def channels_of(layer: Mixed) -> Tensor:
-    """The channels that the residual norm would choose for a layer, whichever it has."""
+    """The channels that the residual norm would choose for a layer, whatever its channels are."""
     return layer.residual_norms.topk(len(layer.index)).indices
 
 
 def unigram(cell: Cell) -> Likelihoods:
-    """No model: every token by its frequency in training, one added to each count. The floor."""
+    """The floor, without a model: every token by its frequency in training, with one added to each count."""
     benchmark: Any = cell.benchmark
     counts = np.bincount(benchmark.train, minlength=benchmark.vocabulary) + 1.0
     log_p = np.log(counts / counts.sum())
@@ -360,9 +364,9 @@ def speed(
     batch: Annotated[int, Size(rehearsal=8)],
     context: Annotated[int, Size(rehearsal=32)],
 ) -> Facts:
-    """One step of training (forward, backward, AdamW) a unit, for timings; the tokens it read.
+    """One training step (forward, backward, AdamW) per unit, for timings, and the tokens that it read.
 
-    Model and optimiser are made once a process.
+    Model and optimiser are made once per process.
     """
     benchmark: Any = cell.benchmark
     model, optimiser = _ready(benchmark.vocabulary, shape, form)

@@ -1,13 +1,14 @@
 """FIRST (arXiv 2406.15657): the logits of the first identifier order a window; a ranking loss trains them.
 
-A listwise prompt names passages by letters. After "[" is fed, s_k is the logit of the k-th letter; passages go by s_k.
+A listwise prompt names passages by letters. After "[" is fed, s_k is the logit of the k-th letter and the score of the
+k-th passage.
 
     L_LM   = mean NLL of the tokens of "[B] > [A] > ... <eos>", the teacher's permutation
     L_rank = mean over pairs r_i < r_j of 1 / (r_i + r_j) log(1 + e^(s_j - s_i))
     L      = L_LM + 10 L_rank
 
-s is read in training where it is read at test: at the token "[" that opens the answer. Only the top layers of the
-model are trained (methods/parts/training/llm_tops.py).
+Training reads s where ranking reads it: at the token "[" that opens the answer. Only the top layers of the model are
+trained (methods/parts/training/llm_tops.py).
 """
 
 from __future__ import annotations
@@ -50,15 +51,16 @@ def windows(
     passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
     query_tokens: Annotated[int, Size(rehearsal=16)],
 ) -> dict[str, np.ndarray]:
-    """Stage: listwise instances of training (`train` true) and validation queries, and what the teacher says.
+    """Stage: listwise windows of training and validation queries, and the teacher's ranks.
 
     queries [n]            rows of `benchmark.of_split("train", "validation")`
-    documents [n, window]  positions in the corpus, in the order they are shown: shuffled by an instance's own seed
+    documents [n, window]  positions in the corpus, in the order shown, which is shuffled with a seed per window
     ranks [n, window]      the teacher's: judged articles first, then by MiniLM's cosine; 1 is the best
     permuted [n, window]   ranks drawn at random (placebo)
     relevant [n, window]   whether an article is judged relevant
+    train [n]              whether the query is one of training
 
-    inputs: negatives (pairs.negatives with count and held of window - 1 or more). models: encoder.
+    inputs: negatives (pairs.negatives with `count` and `held` of at least window - 1). models: encoder.
     """
     benchmark, hard = cell.benchmark, cell.inputs["negatives"]
     if not 1 < window <= len(LETTERS):
@@ -67,46 +69,46 @@ def windows(
     place = {d: i for i, d in enumerate(corpus)}
     questions = benchmark.of_split("train", "validation")
     rows: list[int] = []
-    shown: list[np.ndarray] = []
-    judged: list[np.ndarray] = []
-    trains: list[bool] = []
-    for split, others, most in (("train", hard["negatives"], windows), ("validation", hard["held"], held_windows)):
+    orders: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    is_train: list[bool] = []
+    for split, negatives, limit in (("train", hard["negatives"], windows), ("validation", hard["held"], held_windows)):
         queries = list(benchmark.of_split(split))
-        drawn = np.random.default_rng((len(rows), 0)).permutation(len(queries))[:most]
-        for i in np.sort(drawn):
+        sample = np.random.default_rng((len(rows), 0)).permutation(len(queries))[:limit]
+        for i in np.sort(sample):
             relevant = [place[d] for d, grade in benchmark.judgments[queries[i]].items() if grade >= 1][: window - 1]
-            documents = np.array([*relevant, *others[i][: window - len(relevant)]])
+            documents = np.array([*relevant, *negatives[i][: window - len(relevant)]])
             order = np.random.default_rng((len(rows), 1)).permutation(window)
             rows.append(list(questions).index(queries[i]))
-            shown.append(documents[order])
-            judged.append((np.arange(window) < len(relevant))[order])
-            trains.append(split == "train")
+            orders.append(documents[order])
+            masks.append((np.arange(window) < len(relevant))[order])
+            is_train.append(split == "train")
     texts = [question.text for question in questions.values()]
-    used = sorted({int(d) for documents in shown for d in documents})
-    passages = [benchmark.corpus[corpus[d]].content for d in used]
-    vectors = dict(zip(used, encode(cell.models["encoder"], passages, passage_tokens, 32), strict=True))
-    asked = encode(cell.models["encoder"], [texts[r] for r in rows], query_tokens, 32)
+    distinct = sorted({int(d) for documents in orders for d in documents})
+    passages = [benchmark.corpus[corpus[d]].content for d in distinct]
+    vectors = dict(zip(distinct, encode(cell.models["encoder"], passages, passage_tokens, 32), strict=True))
+    query_vectors = encode(cell.models["encoder"], [texts[r] for r in rows], query_tokens, 32)
     ranks = []
-    for question, documents, is_judged in zip(asked, shown, judged, strict=True):
-        cosines = np.array([vectors[int(d)] @ question for d in documents])
-        ranks.append(ranks_of(cosines + 10.0 * is_judged))
+    for query_vector, documents, is_relevant in zip(query_vectors, orders, masks, strict=True):
+        cosines = np.array([vectors[int(d)] @ query_vector for d in documents])
+        ranks.append(ranks_of(cosines + 10.0 * is_relevant))
     permuted = [1 + np.random.default_rng((i, 2)).permutation(window) for i in range(len(rows))]
     return {
-        "queries": np.array(rows, dtype=np.int32), "documents": np.array(shown, dtype=np.int32),
+        "queries": np.array(rows, dtype=np.int32), "documents": np.array(orders, dtype=np.int32),
         "ranks": np.array(ranks, dtype=np.int32), "permuted": np.array(permuted, dtype=np.int32),
-        "relevant": np.array(judged), "train": np.array(trains),
+        "relevant": np.array(masks), "train": np.array(is_train),
     }  # fmt: skip
 
 
 def ranks_of(scores: np.ndarray) -> np.ndarray:
-    """1 for the highest score [items], 2 for the next; equal ones in the order given."""
+    """Ranks [items] of scores [items]: 1 for the highest; equal scores in the order given."""
     ranks = np.empty(len(scores), dtype=np.int32)
     ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
     return ranks
 
 
 def answer(prompts: Listwise, ranks: np.ndarray) -> Ids:
-    """Tokens of "[B] > [A] > ..." by the ranks of passages A, B, ..., and the end token."""
+    """Tokens of "[B] > [A] > ...", passages A, B, ... sorted by their ranks, and the end token."""
     order = np.argsort(ranks)
     tokens = [*prompts.open, prompts.letters[order[0]]]
     for i in order[1:]:
@@ -121,10 +123,12 @@ def lower(
     passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
     batch: Annotated[int, Size(rehearsal=8)],
 ) -> dict[str, np.ndarray]:
-    """Stage: states of the frozen layers for all windows, prompts once and both teachers' answers after them.
+    """Stage: states of the frozen layers for all windows: prompts once, and both teachers' answers after them.
 
-    prompts [n, longest, dim] float16 and lengths [n]; own, permuted [n, answer, dim], all but the end token, and
-    own_tokens, permuted_tokens [n, answer + 1].
+    prompts [n, longest, dim] float16     lengths [n], in tokens
+    own, permuted [n, answer, dim]        of the answers without the end token
+    own_tokens, permuted_tokens [n, answer + 1]
+
     inputs: windows.
     """
     lm, data = cell.models["llm"], cell.inputs["windows"]
@@ -164,7 +168,7 @@ def lower(
 def objective(
     kind: str, z: Tensor | None, tokens: Tensor, s: Tensor, ranks: Tensor, loss: str, weight: float
 ) -> Tensor:
-    """L of the module's head. z [B, T, vocabulary] predicts tokens [B, T]; s, ranks [B, m]; weight is lambda."""
+    """L at the top of this module. z [B, T, vocabulary] predicts tokens [B, T]; s, ranks [B, m]; weight is lambda."""
     total = s.new_zeros(())
     if kind != "rank":
         assert z is not None
@@ -178,49 +182,49 @@ Precision = Literal["float32", "bfloat16"]
 class Windows:
     """Windows as states of the frozen layers, and the top layers that read them.
 
-    teacher: own or permuted. precision: in which the top layers compute; weights and logits are float32 in both.
+    teacher: own or permuted. precision: of the top layers' computation; weights and logits are float32 in either case.
     """
 
     def __init__(self, cell: Cell, top: Top, teacher: str, precision: Precision) -> None:
         self.top, self.states, self.data = top, cell.inputs["lower"], cell.inputs["windows"]
-        self.half = torch.autocast(torch.device(top.device).type, torch.bfloat16, precision == "bfloat16")
+        self.autocast = torch.autocast(torch.device(top.device).type, torch.bfloat16, precision == "bfloat16")
         self.answers = self.states[teacher]
         self.tokens = self.states[f"{teacher}_tokens"]
         self.ranks = self.data["ranks" if teacher == "own" else "permuted"]
         lm = cell.models["llm"]
         self.letters = Listwise(lm, cell.meter, 1).letters[: self.ranks.shape[1]]
-        self.opened = len(llm.ids(lm, "["))
+        self.opening = len(llm.ids(lm, "["))  # tokens
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Hidden states [B, T, dim] that predict the answers' tokens, and the letters' scores s [B, m].
 
-        The place before an answer's first token predicts that token; s comes from the token "[" itself.
+        The place before an answer's first token predicts that token; s is read at the token "[" itself.
         """
         lengths = self.states["lengths"][rows]
         states = joined(self.states["prompts"][rows], lengths, self.answers[rows])
-        with self.half:
+        with self.autocast:
             hidden = self.top(states, lengths[:, None] - 1 + np.arange(self.tokens.shape[1]))
-        return hidden, self.top.logits(hidden[:, self.opened], self.letters)
+        return hidden, self.top.logits(hidden[:, self.opening], self.letters)
 
     @torch.no_grad()
     def scores(self, rows: np.ndarray, batch: int = 8) -> np.ndarray:
-        """s [rows, m], reading no further than "["."""
+        """s [rows, m], without reading beyond "["."""
         scores = []
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             lengths = self.states["lengths"][part]
-            x = joined(self.states["prompts"][part], lengths, self.answers[part, : self.opened])
-            with self.half:
-                hidden = self.top(x, lengths[:, None] + self.opened - 1)
+            x = joined(self.states["prompts"][part], lengths, self.answers[part, : self.opening])
+            with self.autocast:
+                hidden = self.top(x, lengths[:, None] + self.opening - 1)
             scores.append(self.top.logits(hidden[:, 0], self.letters).cpu().numpy())
         return np.concatenate(scores)
 
     def validation(self) -> dict[str, float]:
-        """Of held-out windows: agreement with the teacher of judged articles and MiniLM, and RR of the judged."""
+        """On held-out windows: agreement with the teacher (never the permuted one), and RR of judged articles."""
         held = np.flatnonzero(~self.data["train"])
         s = self.scores(held)
         pairs = [agreement(x, -r) for x, r in zip(s, self.data["ranks"][held], strict=True)]
-        first = [ranks_of(x)[own].min() for x, own in zip(s, self.data["relevant"][held], strict=True)]
+        first = [ranks_of(x)[relevant].min() for x, relevant in zip(s, self.data["relevant"][held], strict=True)]
         return {"agreement": float(np.mean(pairs)), "RR": float(np.mean(1 / np.array(first)))}
 
 
@@ -233,12 +237,15 @@ def agreement(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What is trained, and from what it learns.
+    """What is trained, and on what.
 
-    top        so many last layers of the model
-    objective  L_LM, both, or L_rank alone; weight: lambda
+    top        number of the model's last layers that are trained
+    objective  L_LM, L, or L_rank alone
+    loss       the ranking loss in L_rank; the paper's is weighted_ranknet
+    weight     lambda
     teacher    permuted: ranks drawn at random (placebo)
-    batch      windows
+    batch      number of windows
+    precision  see `Windows`
     """
 
     top: Annotated[int, Size(work=1, rehearsal=2)]
@@ -251,7 +258,7 @@ class Lesson:
 
 
 class Student(Task):
-    """The top layers, which learn to rank windows as their teacher does."""
+    """The top layers learn to rank windows as the teacher does."""
 
     watch, higher = "agreement", True
 
@@ -259,11 +266,11 @@ class Student(Task):
         self.lesson, self.seed = lesson, cell.seed
         self.module: Top = Top(cell.models["llm"], lesson.top)
         self.windows = Windows(cell, self.module, lesson.teacher, lesson.precision)
-        self.trains = np.flatnonzero(self.windows.data["train"])
+        self.rows = np.flatnonzero(self.windows.data["train"])
 
     def step(self, i: int) -> Loss:
         lesson, windows = self.lesson, self.windows
-        rows = self.trains[shuffled(i, lesson.batch, len(self.trains), self.seed)]
+        rows = self.rows[shuffled(i, lesson.batch, len(self.rows), self.seed)]
         hidden, s = windows.read(rows)
         z = None if lesson.objective == "rank" else self.module.logits(hidden)
         tokens, ranks = (torch.from_numpy(a[rows]).long().to(s.device) for a in (windows.tokens, windows.ranks))
@@ -301,7 +308,7 @@ def train(cell: Cell, *, lesson: Lesson, recipe: Recipe) -> dict[str, np.ndarray
 def start(
     cell: Cell, *, top: Annotated[int, Size(rehearsal=2)], precision: Literal["float32", "bfloat16"]
 ) -> dict[str, np.ndarray]:
-    """Stage: the top layers before training, with the same values. inputs: windows, lower."""
+    """Stage: the top layers before training, with the same values as `train`. inputs: windows, lower."""
     return _weights(Windows(cell, Top(cell.models["llm"], top), "own", precision), 0.0)
 
 
@@ -323,12 +330,12 @@ def rerank(
     batch: Annotated[int, Size(rehearsal=8)],
     decoding: Literal["single", "natural", "length", "prompt"],
 ) -> dict[str, Output]:
-    """Listwise re-ranking over sliding windows, tail to head, by trained top layers; `batch` queries side by side.
+    """Listwise re-ranking over sliding windows, from tail to head, by trained top layers; `batch` queries side by side.
 
-    ranking    decoding `single`: one reading of a window, by the logits of the first identifier; `natural` and
-               `length`: a generated permutation, parsed and repaired (see Listwise.free); `prompt`: the prompts are
-               read and nothing is decided, which is what prefill costs
-    tau        query -> Kendall's tau of the order to MiniLM's order of the same candidates
+    ranking    the order. decoding `single`: by the logits of the first identifier; `natural`, `length`: by a generated
+               permutation, parsed and repaired (see Listwise.free); `prompt`: prompts are read and nothing is decided,
+               which is what prefill costs
+    tau        query -> Kendall's tau between this order and MiniLM's of the same candidates
     malformed  query -> share of windows whose answer was no permutation (0 for single and prompt)
     agreement  with the teacher on held-out training windows
 
@@ -355,7 +362,7 @@ def rerank(
 
 
 def kendall(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Kendall's tau of two scorings of the same documents; ties of b are broken by id. One document: 1."""
+    """Kendall's tau of two scorings of the same documents; ties of b are broken by id. 1 for a single document."""
     if len(a) < 2:
         return 1.0
     order = sorted(a, key=lambda d: (-b[d], d))
@@ -377,9 +384,9 @@ def feedback(
 ) -> Retrieval:
     """Dense retrieval with a query vector moved towards a teacher's order of a few passages.
 
-    teacher: none (the query vector as it is), given (the ranking's order), random (its documents in an order drawn by
+    teacher: none (the query vector as it is), given (the ranking's order), random (its documents in an order drawn from
     seed and query). steps, rate: see `refine`.
-    inputs: embeddings (baselines.encode_corpus), teacher (a ranking; unread if `teacher` is none).
+    inputs: embeddings (first_stages.encode_corpus), teacher (a ranking; not read if `teacher` is none).
     """
     corpus, ids = cell.inputs["embeddings"]["embeddings"], list(cell.benchmark.corpus)
     place = {d: i for i, d in enumerate(ids)}

@@ -1,7 +1,7 @@
 """ICR: Attention in Large Language Models Yields Efficient Zero-Shot Re-Rankers (Chen et al., ICLR 2025).
 
-One prompt holds all candidates and, after them, the query. A document's score is the attention its tokens receive from
-the query, less what they receive from the content-free query `N/A`. Nothing is trained and nothing generated.
+One prompt holds all candidates, followed by the query. A document's score is the attention its tokens receive from the
+query, less the attention they receive from the content-free query `N/A`. Nothing is trained, nothing generated.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def icr(
     instruction: Literal["qa", "ie"],
     placebo: bool,
 ) -> dict[str, Output]:
-    """In-context re-ranking: one reading of the documents, and a short one of every query put after them.
+    """In-context re-ranking: the documents are read once, and then each query put after them.
 
     full                   masked sum of s(j; q) - s(j; N/A) over a document's tokens
     full_middle            the same with the middle third of the layers
-    query_last             sum of s(j; q): aggregated over the tail, not calibrated
+    query_last             sum of s(j; q): aggregated over the query's tokens, not calibrated
     attention_sorting      the last token's attention, not calibrated
     na_calibration_no_agg  the last token's attention, calibrated, not masked
     na_only                sum of s(j; N/A): the bias that calibration removes
     placebo                full with another query's text, if `placebo`
 
-    order `reversed`: the first candidate comes last, next to the query.
+    order: `reversed` puts the first candidate last, next to the query. instruction: its words, see INSTRUCTION.
     """
     lm = cell.models["llm"]
 
@@ -108,7 +108,7 @@ def query_part(lm: Any, query: str, instruction: str) -> Ids:
 
 
 def attention(context: Context, tail: Ids) -> dict[str, Tensor]:
-    """Attention [tokens read] that `tail` pays to what the context has read; the context is left as it was.
+    """Attention [tokens read] that `tail` pays to what the context has read; the context itself does not change.
 
     all     s(j) = sum over layers and heads of the mean over t in the tail of a[l, h, t, j]
     middle  the same over the middle third of the layers
@@ -122,7 +122,7 @@ def attention(context: Context, tail: Ids) -> dict[str, Tensor]:
 
 
 class Tap:
-    """Adds up, layer by layer, the attention of the tokens now fed to the first `read` ones."""
+    """Sums, layer by layer, the attention that the tokens being read pay to the first `read` tokens."""
 
     def __init__(self, layers: int, read: int) -> None:
         self.read = read
@@ -132,11 +132,11 @@ class Tap:
     def add(self, layer: int, q: Tensor, k: Tensor, scaling: float) -> None:
         """q [1, heads, tail, dim] and k [1, key heads, read + tail, dim], rotary embedding applied.
 
-        Only the tail's rows of the attention map exist, and only for this layer.
+        Only the tail's rows of the attention map are computed, one layer at a time.
         """
         _, heads, tail, dim = q.shape
         groups = k.shape[1]
-        rows = q[0].reshape(groups, heads // groups * tail, dim)  # heads that share a key head, one below the other
+        rows = q[0].reshape(groups, heads // groups * tail, dim)  # heads that share a key head are stacked
         weights = (rows @ k[0].transpose(1, 2) * scaling).float().view(heads, tail, -1)
         unseen = torch.ones(tail, tail, dtype=torch.bool, device=q.device).triu(1)
         weights[:, :, self.read :].masked_fill_(unseen, -torch.inf)
@@ -149,11 +149,11 @@ class Tap:
 
 
 def _attend(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, tap: Tap, **rest: Any
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, tap: Tap, **options: Any
 ) -> tuple[Tensor, None]:
-    """SDPA, unchanged, which also lets `tap` see what it sees."""
-    tap.add(module.layer_idx, query, key, rest["scaling"])  # type: ignore[arg-type]
-    return sdpa_attention_forward(module, query, key, value, mask, **rest)
+    """SDPA, unchanged, whose queries and keys `tap` sees too."""
+    tap.add(module.layer_idx, query, key, options["scaling"])  # type: ignore[arg-type]
+    return sdpa_attention_forward(module, query, key, value, mask, **options)
 
 
 AttentionInterface.register("icr_tapped", _attend)
@@ -162,7 +162,7 @@ AttentionMaskInterface.register("icr_tapped", sdpa_mask)
 
 @contextmanager
 def tapped(model: Any) -> Iterator[None]:
-    """Attention of `model` through `_attend` inside the block."""
+    """Inside the block, attention of `model` goes through `_attend`."""
     before = model.config._attn_implementation
     model.set_attn_implementation("icr_tapped")
     try:
@@ -175,9 +175,9 @@ def tapped(model: Any) -> Iterator[None]:
 
 
 def masked_sum(c: Tensor) -> Tensor:
-    """Sum of c [tokens of a document] over those with c_j > mean(c) - 2 std(c), std with n - 1.
+    """Sum of c [tokens of a document] over the tokens with c_j > mean(c) - 2 std(c), std with n - 1.
 
-    Drops abnormally negative tokens, separators and sinks. One token has no deviation and is kept.
+    This drops abnormally negative tokens, separators and sinks. A single token has no deviation and is kept.
     """
     if len(c) < 2:
         return c.sum()

@@ -4,9 +4,9 @@
     L_MW = mean over i and over s in the union of all S-_j of log(1 + e^(-(s+_i - s) / tau))
 
 A batch has B queries with a positive each and H hard negatives each; S-_i are the scores of query i with every other
-passage of the batch. L_CL does not change if a constant is added to all scores of a query, so that it leaves the level
-of a query's scores open; L_MW / log 2 bounds the area above the ROC curve of all scores pooled. L_MW is a mean, where
-the paper prints a sum over S-: the learning rate is searched for each loss.
+passage of the batch. L_CL does not change if a constant is added to all scores of a query, so it does not fix the level
+of a query's scores; L_MW / log 2 bounds the area above the ROC curve of all scores pooled. L_MW is a mean, where the
+paper prints a sum over S-: the learning rate is searched for each loss.
 
 Only the top layers of the encoder are trained (methods/parts/training/tops.py).
 """
@@ -29,7 +29,7 @@ from methods.parts.training.tops import Top, states
 from methods.parts.training.weights import arrays, load
 from rankrepro.cell import MODEL, Cell, Facts, Output, Retrieval, Size
 
-DEPTH = 100  # negatives a query of the validation AUC
+DEPTH = 100  # negatives per query in the validation AUC
 
 
 # --- the losses ------------------------------------------------------------------------------------------------------
@@ -37,20 +37,20 @@ DEPTH = 100  # negatives a query of the validation AUC
 
 def contrastive(s: Tensor, positive: Tensor, negative: Tensor, tau: float) -> Tensor:
     """L_CL. s [B, N] scores, positive [B] column of each row's positive, negative [B, N] true for S-_i."""
-    own = F.one_hot(positive, s.shape[1]).bool()
-    return F.cross_entropy((s / tau).masked_fill(~(own | negative), -torch.inf), positive)
+    is_positive = F.one_hot(positive, s.shape[1]).bool()
+    return F.cross_entropy((s / tau).masked_fill(~(is_positive | negative), -torch.inf), positive)
 
 
 def mann_whitney(s: Tensor, positive: Tensor, negative: Tensor, tau: float) -> Tensor:
     """L_MW: all pairs of a positive and a negative, whichever query each belongs to."""
-    own = s.gather(1, positive[:, None])  # [B, 1]
-    return F.softplus((s[negative][None] - own) / tau).mean()
+    positives = s.gather(1, positive[:, None])  # [B, 1]
+    return F.softplus((s[negative][None] - positives) / tau).mean()
 
 
 def within_query(s: Tensor, positive: Tensor, negative: Tensor, tau: float) -> Tensor:
-    """L_MW restricted to pairs of one query (RankNet's): what is left without the comparison across queries."""
-    own = s.gather(1, positive[:, None])
-    pairs = F.softplus((s - own) / tau) * negative
+    """L_MW over pairs of the same query only (RankNet's): what is left without the comparison across queries."""
+    positives = s.gather(1, positive[:, None])
+    pairs = F.softplus((s - positives) / tau) * negative
     return (pairs.sum(1) / negative.sum(1).clamp_min(1)).mean()
 
 
@@ -75,35 +75,35 @@ def lower(
 
     queries [queries, tokens, dim] of train and validation in the order of `benchmark.of_split("train", "validation")`,
     passages [passages, tokens, dim] and `rows`, their positions in the corpus: every positive and every negative.
-    `pool`: the places in `rows` of the positives and negatives of validation queries, among which validation ranks.
+    `pool`: the places in `rows` of the positives and negatives of validation queries, which validation ranks.
     inputs: negatives.
     """
     benchmark, encoder = cell.benchmark, cell.models["encoder"]
     position = {d: i for i, d in enumerate(benchmark.corpus)}
     queries = benchmark.of_split("train", "validation")
     hard = cell.inputs["negatives"]
-    validates = {position[d] for q in benchmark.of_split("validation") for d in benchmark.judgments[q]}
-    validates |= set(hard["held"].ravel().tolist())
-    trains = {position[d] for q in benchmark.of_split("train") for d in benchmark.judgments[q]}
-    rows = np.array(sorted(validates | trains | set(hard["negatives"].ravel().tolist())))
+    held = {position[d] for q in benchmark.of_split("validation") for d in benchmark.judgments[q]}
+    held |= set(hard["held"].ravel().tolist())
+    positives = {position[d] for q in benchmark.of_split("train") for d in benchmark.judgments[q]}
+    rows = np.array(sorted(held | positives | set(hard["negatives"].ravel().tolist())))
     documents = list(benchmark.corpus.values())
     texts = [documents[i].content for i in rows]
-    passages, lengths = states(encoder, texts, top, passage_tokens, progress=cell.progress)
-    questions, widths = states(encoder, [q.text for q in queries.values()], top, query_tokens)
-    pool = np.flatnonzero(np.isin(rows, sorted(validates)))
+    passages, passage_lengths = states(encoder, texts, top, passage_tokens, progress=cell.progress)
+    questions, query_lengths = states(encoder, [q.text for q in queries.values()], top, query_tokens)
+    pool = np.flatnonzero(np.isin(rows, sorted(held)))
     return {
-        "passages": passages, "passage_lengths": lengths, "rows": rows.astype(np.int32), "pool": pool.astype(np.int32),
-        "queries": questions, "query_lengths": widths,
+        "passages": passages, "passage_lengths": passage_lengths, "rows": rows.astype(np.int32),
+        "pool": pool.astype(np.int32), "queries": questions, "query_lengths": query_lengths,
     }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Data:
-    """Texts as states of the frozen layers; positions count in the stage's arrays.
+    """Training data: what stage `lower` returned, and positions in its arrays.
 
-    train, held    rows of `queries` that train and that validate
-    positives      query row -> passage positions relevant to it
-    negatives      [train, H] passage positions
+    train, held  rows of `queries` for training and for validation
+    positives    query row -> positions of the passages relevant to it
+    negatives    [train, H] positions of passages
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -119,9 +119,9 @@ class Data:
         corpus = {d: i for i, d in enumerate(benchmark.corpus)}
         place = {int(row): i for i, row in enumerate(arrays["rows"])}
         positives = [[place[corpus[d]] for d, grade in benchmark.judgments[q].items() if grade >= 1] for q in queries]
-        trains = np.array([q.split == "train" for q in queries.values()])
+        is_train = np.array([q.split == "train" for q in queries.values()])
         hard = np.vectorize(place.__getitem__)(cell.inputs["negatives"]["negatives"])
-        return cls(arrays, np.flatnonzero(trains), np.flatnonzero(~trains), positives, hard)
+        return cls(arrays, np.flatnonzero(is_train), np.flatnonzero(~is_train), positives, hard)
 
     def passages(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.arrays["passages"][rows], self.arrays["passage_lengths"][rows]
@@ -143,13 +143,13 @@ class Batch:
 def batch_of(data: Data, i: int, size: int, seed: int, permuted: bool) -> Batch:
     """Batch i of a seed, the same for every loss. A passage relevant to a query is never its negative.
 
-    permuted: every query's positive is drawn from all passages of the batch, the others are its negatives (placebo).
+    permuted: every query's positive is drawn from all passages of the batch; the others are its negatives (placebo).
     """
     rng = np.random.default_rng((seed, i, 1))
     chosen = shuffled(i, size, len(data.train), seed)
     rows = data.train[chosen]
-    own = np.array([rng.choice(data.positives[r]) for r in rows])
-    passages = np.concatenate([own, data.negatives[chosen].ravel()])
+    positives = np.array([rng.choice(data.positives[r]) for r in rows])
+    passages = np.concatenate([positives, data.negatives[chosen].ravel()])
     if permuted:
         positive = torch.from_numpy(rng.integers(len(passages), size=size))
         return Batch(rows, passages, positive, ~F.one_hot(positive, len(passages)).bool())
@@ -162,13 +162,13 @@ def batch_of(data: Data, i: int, size: int, seed: int, permuted: bool) -> Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What is trained, and by which loss.
+    """What is trained, and with which loss.
 
-    top     so many last layers of the encoder
-    start   of these layers: as they are in the encoder, or drawn anew
+    top     number of the encoder's last layers that are trained
+    start   of their weights: as they are in the encoder, or redrawn at random
     labels  permuted: see `batch_of`
     tau     temperature of the loss
-    batch   queries
+    batch   number of queries
     """
 
     top: Annotated[int, Size(work=1, rehearsal=2)]
@@ -180,7 +180,7 @@ class Lesson:
 
 
 class Encoding(Task):
-    """The top layers of the encoder, trained on scores of queries with passages."""
+    """The top layers of the encoder, trained on the scores of queries with passages."""
 
     watch, higher = "RR", True
 
@@ -211,15 +211,15 @@ def layers_of(cell: Cell, top: int, start: str) -> Top:
 
 
 def validation(s: np.ndarray, positives: list[list[int]]) -> dict[str, float]:
-    """RR (cut at 10) and pooled AUC (DEPTH best others a query) of scores s [queries, passages]."""
-    ranks, own, other = [], [], []
+    """RR (cut at 10) and pooled AUC (against the DEPTH best others of each query) of scores s [queries, passages]."""
+    ranks, relevant_scores, other_scores = [], [], []
     for row, relevant in zip(s, positives, strict=True):
         best = row[relevant].max()
         ranks.append(1 + int((row > best).sum()))
-        own.append(row[relevant])
-        other.append(np.sort(np.delete(row, relevant))[::-1][:DEPTH])
-    negatives = np.sort(np.concatenate(other))
-    higher = np.searchsorted(negatives, np.concatenate(own)) / len(negatives)
+        relevant_scores.append(row[relevant])
+        other_scores.append(np.sort(np.delete(row, relevant))[::-1][:DEPTH])
+    negatives = np.sort(np.concatenate(other_scores))
+    higher = np.searchsorted(negatives, np.concatenate(relevant_scores)) / len(negatives)
     return {"RR": float(np.mean([1 / r if r <= 10 else 0.0 for r in ranks])), "AUC": float(higher.mean())}
 
 
@@ -265,9 +265,9 @@ def lower_corpus(
 
 def embed(cell: Cell, *, top: Annotated[int, Size(rehearsal=2)]) -> dict[str, np.ndarray]:
     """Stage: embeddings [documents, dim] of the corpus. inputs: lower_corpus, weights."""
-    lowest = cell.inputs["lower_corpus"]
+    corpus = cell.inputs["lower_corpus"]
     layers = load(Top(cell.models["encoder"], top), cell.inputs["weights"])
-    return {"embeddings": layers.vectors(lowest["passages"], lowest["passage_lengths"])}
+    return {"embeddings": layers.vectors(corpus["passages"], corpus["passage_lengths"])}
 
 
 def retrieve(
@@ -277,8 +277,11 @@ def retrieve(
     query_tokens: Annotated[int, Size(rehearsal=16)],
     k: int,
 ) -> dict[str, Output]:
-    """Exact search by cosine: `plain`; `standardised`, each query's scores less their mean, over their deviation
-    (the same order: a calibration after training); `steps` to the best checkpoint.
+    """Exact search by cosine.
+
+    plain         cosines
+    standardised  the same with each query's scores brought to mean 0 and deviation 1: a calibration after training
+    steps         training steps to the best checkpoint
 
     inputs: weights, embeddings.
     """
@@ -299,7 +302,7 @@ def retrieve(
 
 
 def standardised(scores: Mapping[str, float]) -> dict[str, float]:
-    """Mean 0 and deviation 1 over the documents that a query retrieved."""
+    """One query's scores with mean 0 and deviation 1 over the documents it retrieved."""
     values = np.array(list(scores.values()))
     deviation: Any = values.std() or 1.0
     return {d: float((s - values.mean()) / deviation) for d, s in scores.items()}

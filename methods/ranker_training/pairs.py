@@ -13,12 +13,13 @@ from rankrepro.errors import BenchmarkError
 def negatives(cell: Cell, *, k1: float, b: float, skip: int, count: int, held: int) -> dict[str, np.ndarray]:
     """Stage: hard negatives from the first stage, as positions in the corpus.
 
-    negatives [training queries, count]: BM25's order, less the articles judged for the query and all that a validation
-    query is judged for; of the rest the `skip` best are passed over (an unjudged article at the top is often relevant),
-    the next `count` are taken.
-    held [validation queries, held]: BM25's best that are not judged for the query, to rank the judged ones among.
+    negatives [training queries, count]: BM25's order without the articles judged for the query or for any validation
+    query. The `skip` best are left out, since an unjudged article at the top is often relevant; the next `count` are
+    taken.
+    held [validation queries, held]: BM25's best that are not judged for the query; validation ranks the judged ones
+    among them.
 
-    Queries in the order of `benchmark.of_split`.
+    Queries are in the order of `benchmark.of_split`.
     """
     benchmark = cell.benchmark
     index = Index([d.content for d in benchmark.corpus.values()], k1, b)
@@ -32,11 +33,11 @@ def negatives(cell: Cell, *, k1: float, b: float, skip: int, count: int, held: i
 def _hardest(cell: Cell, index: Index, split: str, closed: set[str], skip: int, count: int) -> np.ndarray:
     benchmark, ids = cell.benchmark, list(cell.benchmark.corpus)
     queries = {q: query.text for q, query in benchmark.of_split(split).items()}
-    most = max(len(benchmark.judgments[q]) for q in queries)
+    most_judged = max(len(benchmark.judgments[q]) for q in queries)
     place = {d: i for i, d in enumerate(ids)}
     rows = np.empty((len(queries), count), dtype=np.int32)
     for row, (q, scores) in enumerate(zip(queries, index.scores(list(queries.values())), strict=True)):
-        ranked = best(ids, scores, skip + count + most + len(closed), benchmark.queries[q].excluded)
+        ranked = best(ids, scores, skip + count + most_judged + len(closed), benchmark.queries[q].excluded)
         free = [place[d] for d in ranked if d not in closed and d not in benchmark.judgments[q]]
         if len(free) < skip + count:
             raise BenchmarkError(

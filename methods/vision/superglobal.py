@@ -1,7 +1,7 @@
 """SuperGlobal: Global Features are All You Need for Image Retrieval and Reranking (Shao et al., ICCV 2023).
 
 Nothing is trained. Four changes to how a network's last map becomes a descriptor, each a switch, and a re-ranker that
-touches descriptors alone. The controls beside it: alpha query expansion, and matching of local features.
+reads descriptors alone. Its controls: alpha query expansion, and matching of local features.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def unit(d: Array) -> Array:
 def whitening(g: Array, dims: int) -> tuple[Array, Array]:
     """Mean [c] and projection [c, dims] that turn g [n, c] into uncorrelated numbers of variance 1.
 
-    n points span n - 1 directions: where those are fewer than `dims`, they are all there is.
+    n points span n - 1 directions; if these are fewer than `dims`, there are only n - 1 columns.
     """
     mean, dims = g.mean(0), min(dims, len(g) - 1)
     _, s, basis = np.linalg.svd(g - mean, full_matrices=False)
@@ -57,7 +57,7 @@ def whitening(g: Array, dims: int) -> tuple[Array, Array]:
 
 
 def names(cell: Cell) -> list[str]:
-    """Rows of every array here: all pictures of the benchmark, by name."""
+    """The rows of every array here: all pictures of the benchmark, sorted by name."""
     return sorted(cell.benchmark.images)  # type: ignore[attr-defined]
 
 
@@ -72,38 +72,38 @@ def features(
 ) -> dict[str, Array]:
     """Stage: pooled maps `<window>_<p>` [scales, images, c] float16; window 0 is without Regional-GeM.
 
-    floor: ReLUP, the least that clamps before the last stage let through. pools: pairs of window and p.
+    floor: of ReLUP, the lower bound of the clamps before the last stage. pools: pairs of window and p.
     """
     order = names(cell)
-    found: dict[str, list[list[Array]]] = {f"{w}_{e}": [[] for _ in scales] for w, e in pools}
+    pooled: dict[str, list[list[Array]]] = {f"{w}_{e}": [[] for _ in scales] for w, e in pools}
     for start in range(0, len(order), batch):
         pixels = [cell.benchmark.images[n] for n in order[start : start + batch]]  # type: ignore[attr-defined]
         for i, scale in enumerate(scales):
             x = feature_map(cell.models["vision"], tensor(pixels, scale), floor)
             x5 = {w: regional(x, w) if w else x for w, _ in pools}
             for w, e in pools:
-                found[f"{w}_{e}"][i].append(gem(x5[w], e).cpu().numpy().astype(np.float16))
+                pooled[f"{w}_{e}"][i].append(gem(x5[w], e).cpu().numpy().astype(np.float16))
         cell.progress(start + len(pixels), len(order))
-    return {key: np.stack([np.concatenate(part) for part in parts]) for key, parts in found.items()}
+    return {key: np.stack([np.concatenate(part) for part in parts]) for key, parts in pooled.items()}
 
 
 def descriptors(cell: Cell, *, dims: int, configurations: dict[str, Any]) -> dict[str, Array]:
     """Stage: unit descriptors [images, dims] of each configuration, whitened on queries of training levels.
 
-    dims: 0 for no whitening. configurations: name -> `from` (an input), `pool` (a key of it), `scales` (mean, max), and
-    `dims` where it differs.
+    dims: 0 for no whitening. configurations: name -> `from` (an input), `pool` (a key of it), `scales` (mean or max)
+    and, if it differs, `dims`.
     """
     order = names(cell)
     train = {q.image for q in cell.benchmark.of_split("train").values()}
-    held_out = [i for i, n in enumerate(order) if n in train]
-    found = {}
+    rows = [i for i, n in enumerate(order) if n in train]
+    vectors = {}
     for name, c in configurations.items():
         g = unit(cell.inputs[c["from"]][c["pool"]].astype(np.float32))  # [scales, images, c]
-        if kept := c.get("dims", dims):
-            mean, projection = whitening(g[:, held_out].reshape(-1, g.shape[-1]), kept)
+        if size := c.get("dims", dims):
+            mean, projection = whitening(g[:, rows].reshape(-1, g.shape[-1]), size)
             g = unit((g - mean) @ projection)
-        found[name] = over_scales(g, c["scales"]).astype(np.float32)
-    return found
+        vectors[name] = over_scales(g, c["scales"]).astype(np.float32)
+    return vectors
 
 
 # --- the first stage -------------------------------------------------------------------------------------------------
@@ -112,26 +112,26 @@ def descriptors(cell: Cell, *, dims: int, configurations: dict[str, Any]) -> dic
 def search(cell: Cell, *, depth: int, permuted: str) -> dict[str, Output]:
     """Rank the database by cosine: one variant for each configuration of the stage `descriptors`.
 
-    `chance` is the placebo: the configuration `permuted`, whose database vectors are dealt out anew.
-    depth: documents kept of a ranking.
+    `chance` is the placebo: the configuration `permuted` with its database vectors shuffled among the documents.
+    depth: length of a ranking.
     """
     row = {n: i for i, n in enumerate(names(cell))}
     documents = sorted(cell.benchmark.corpus)
     columns = [row[cell.document(d).image] for d in documents]
-    dealt = np.random.default_rng(cell.seed).permutation(columns)
-    found: dict[str, Output] = {}
+    shuffled = np.random.default_rng(cell.seed).permutation(columns)
+    outputs: dict[str, Output] = {}
     for name, d in cell.inputs["descriptors"].items():
         q = d[[row[n] for n in cell.pictures.values()]]
-        found[name] = Retrieval(_nearest(cell, q, d[columns], documents, depth))
+        outputs[name] = Retrieval(_nearest(cell, q, d[columns], documents, depth))
         if name == permuted:
-            found["chance"] = Retrieval(_nearest(cell, q, d[dealt], documents, depth))
-    return found
+            outputs["chance"] = Retrieval(_nearest(cell, q, d[shuffled], documents, depth))
+    return outputs
 
 
 def sequences(cell: Cell, *, configuration: str, depth: int) -> dict[str, Output]:
-    """The same for frames in sequences, whose descriptor is the mean of three frames': seq2im, im2seq, seq2seq.
+    """The same with sequences, a frame's descriptor being the mean over it and its neighbours: seq2im, im2seq, seq2seq.
 
-    A frame without neighbours on both sides stands alone; the measures leave it out.
+    A frame without a neighbour on either side keeps its own descriptor; the measures leave it out.
     """
     row = {n: i for i, n in enumerate(names(cell))}
     single = cell.inputs["descriptors"][configuration]
@@ -141,10 +141,10 @@ def sequences(cell: Cell, *, configuration: str, depth: int) -> dict[str, Output
         for a, b, c in zip(rows, rows[1:], rows[2:], strict=False):
             smooth[b] = unit(single[[a, b, c]].mean(0))
     documents = sorted(cell.benchmark.corpus)
-    asked, answers = [row[n] for n in cell.pictures.values()], [row[cell.document(d).image] for d in documents]
+    queries, columns = [row[n] for n in cell.pictures.values()], [row[cell.document(d).image] for d in documents]
     kinds = {"im": single, "seq": smooth}
     return {
-        f"{a}2{b}": Retrieval(_nearest(cell, kinds[a][asked], kinds[b][answers], documents, depth))
+        f"{a}2{b}": Retrieval(_nearest(cell, kinds[a][queries], kinds[b][columns], documents, depth))
         for a, b in (("seq", "im"), ("im", "seq"), ("seq", "seq"))
     }
 
@@ -158,12 +158,12 @@ def _nearest(cell: Cell, q: Array, x: Array, documents: Sequence[str], depth: in
 
 
 def refined(v: Array, k: int, beta: float) -> Array:
-    """Database refinement of v [m, c]: each with its k nearest, weighted beta S_ij, itself 1. Not normalised again."""
+    """Database refinement of v [m, c]: means of each (weight 1) and its k nearest (beta S_ij), not normalised again."""
     s = v @ v.T  # [m, m]
     weights = np.zeros_like(s)
-    np.fill_diagonal(s, np.inf)  # itself first, before a twin
+    np.fill_diagonal(s, np.inf)  # each vector is its own nearest, before any twin
     near = np.argsort(-s, axis=1, kind="stable")[:, : k + 1]
-    np.fill_diagonal(s, 0.0)  # beta may be 0
+    np.fill_diagonal(s, 0.0)  # 0 * inf would be no number
     np.put_along_axis(weights, near, beta * np.take_along_axis(s, near, 1), 1)
     np.fill_diagonal(weights, 1.0)
     return weights @ v / weights.sum(1, keepdims=True)
@@ -172,7 +172,7 @@ def refined(v: Array, k: int, beta: float) -> Array:
 def superglobal(q: Array, v: Array, k: int, beta: float) -> Array:
     """Final scores [m] of q [c] and its top candidates v [m, c]: (<q, v'> + <q', v'>) / 2.
 
-    q' is the maximum, coordinate by coordinate, over the k + 1 refined vectors nearest to q; q itself is not in it.
+    v' are the refined vectors; q' is the maximum, coordinate by coordinate, of the k + 1 nearest to q, not of q itself.
     """
     near = refined(v, k, beta)
     s1 = near @ q
@@ -215,95 +215,95 @@ def rerank(
     grid: dict[str, list[float]],
     permuted: bool,
 ) -> Ranking:
-    """Re-rank the first m candidates; those behind keep their order below.
+    """Re-rank the first m candidates; the others follow in their order.
 
-    configuration: of the stage `descriptors`. grid: m, k and beta or alpha -> values to choose from; of several the
-    best on validation queries is taken. permuted: candidates get each other's vectors.
+    configuration: of the stage `descriptors`. grid: m, k and beta or alpha -> values; if there are several, the best
+    combination on validation queries is chosen. permuted: candidates get each other's vectors.
     """
     d, row = cell.inputs["descriptors"][configuration], {n: i for i, n in enumerate(names(cell))}
     options = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
     def score(q: str, settings: Mapping[str, Any]) -> dict[str, float]:
-        rest = {n: value for n, value in settings.items() if n != "m"}
+        parameters = {n: value for n, value in settings.items() if n != "m"}
         docs = list(cell.candidates[q])
         rows = np.array([row[cell.document(x).image] for x in docs[: settings["m"]]])
         if permuted:
             rows = np.random.default_rng([cell.seed, len(docs)]).permutation(rows)
-        head = MODES[mode](d[row[cell.pictures[q]]], d[rows], **rest)
+        head = MODES[mode](d[row[cell.pictures[q]]], d[rows], **parameters)
         return with_tail(docs, head)
 
     chosen = options[0]
     if len(options) > 1:
-        worth = [_validated(cell, {q: score(q, o) for q in cell.benchmark.of_split("validation")}) for o in options]
-        chosen = options[int(np.argmax(worth))]
+        values = [_validated(cell, {q: score(q, o) for q in cell.benchmark.of_split("validation")}) for o in options]
+        chosen = options[int(np.argmax(values))]
     return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q, chosen) for q in queries}, batch=16))
 
 
 def with_tail(docs: Sequence[str], head: Array) -> dict[str, float]:
-    """Scores of the first len(head) documents, and behind them the others in the order given."""
+    """Scores of the first len(head) documents; the others follow in the order given."""
     scores = {x: float(s) for x, s in zip(docs, head, strict=False)}
     last = min(scores.values())
     return scores | {x: last - 1 - i for i, x in enumerate(docs[len(head) :])}
 
 
 def _validated(cell: Cell, scores: Mapping[str, Mapping[str, float]]) -> float:
-    """Mean average precision of hard pictures over the validation queries that have any; easy and junk are dropped."""
-    found = []
+    """Mean average precision of hard pictures, without easy and junk ones, over validation queries that have any."""
+    precisions = []
     for q, ranked in scores.items():
         grades = cell.benchmark.judgments[q]
         order = [d for d in sorted(ranked, key=lambda d: -ranked[d]) if grades.get(d, 1) == 1]
         ranks = [i for i, d in enumerate(order) if d in grades]
         if ranks:
-            found.append(np.mean([(j + 1) / (i + 1) for j, i in enumerate(ranks)]))
-    return float(np.mean(found))
+            precisions.append(np.mean([(j + 1) / (i + 1) for j, i in enumerate(ranks)]))
+    return float(np.mean(precisions))
 
 
-# --- the control: local features ------------------------------------------------------------------------------------
+# --- the control: local features -------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def local_features(cell: Cell, *, blocks: int, batch: Annotated[int, Size(rehearsal=8)]) -> dict[str, Array]:
-    """Stage: unit vectors of every cell of the map at a stride of 16, [images, rows, columns, 112] float16.
+    """Stage: unit vectors [images, rows, columns, 112] float16 of every cell of the map at a stride of 16.
 
-    blocks: of the network, before the map.
+    blocks: number of the network's blocks before the map.
     """
-    order, found = names(cell), []
+    order, maps = names(cell), []
     for start in range(0, len(order), batch):
         pixels = [cell.benchmark.images[n] for n in order[start : start + batch]]  # type: ignore[attr-defined]
         x = F.normalize(middle_map(cell.models["vision"], tensor(pixels), blocks), dim=1)
-        found.append(x.permute(0, 2, 3, 1).cpu().numpy().astype(np.float16))
+        maps.append(x.permute(0, 2, 3, 1).cpu().numpy().astype(np.float16))
         cell.progress(start + len(pixels), len(order))
-    return {"local": np.concatenate(found)}
+    return {"local": np.concatenate(maps)}
 
 
 def match_local(cell: Cell, *, m: int, pixels: float) -> Ranking:
-    """Re-rank by geometry: mutual nearest neighbours between two maps, then the inliers of one affine map (RANSAC).
+    """Re-rank the first m by geometry: mutual nearest neighbours of two maps, then inliers of an affine map (RANSAC).
 
-    Ties keep the order of the first stage. pixels: of error of an inlier.
+    Ties keep the order of the first stage. pixels: largest error of an inlier.
     """
     local = cell.inputs["local"]["local"]
     row = {n: i for i, n in enumerate(names(cell))}
 
     def score(q: str) -> dict[str, float]:
         docs = list(cell.candidates[q])
-        asked = local[row[cell.pictures[q]]].astype(np.float32)
-        inliers = [matches(asked, local[row[cell.document(x).image]].astype(np.float32), pixels) for x in docs[:m]]
+        query = local[row[cell.pictures[q]]].astype(np.float32)
+        inliers = [matches(query, local[row[cell.document(x).image]].astype(np.float32), pixels) for x in docs[:m]]
         return with_tail(docs, np.array(inliers) - np.arange(len(inliers)) / (m + 1))
 
     return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q) for q in queries}, batch=4))
 
 
 def matches(a: Array, b: Array, pixels: float) -> int:
-    """Inliers between maps a, b [rows, columns, c] of unit vectors; cells are 16 pixels apart."""
+    """Number of inliers between maps a, b [rows, columns, c] of unit vectors, whose cells are 16 pixels apart."""
     import cv2
 
     flat_a, flat_b = a.reshape(-1, a.shape[2]), b.reshape(-1, b.shape[2])
     s = flat_a @ flat_b.T
-    there, back = s.argmax(1), s.argmax(0)
-    mutual = np.flatnonzero(back[there] == np.arange(len(there)))
+    forward, backward = s.argmax(1), s.argmax(0)
+    mutual = np.flatnonzero(backward[forward] == np.arange(len(forward)))
     if len(mutual) < 4:
         return 0
-    ends = [16.0 * np.stack([i % m.shape[1], i // m.shape[1]], 1) for i, m in ((mutual, a), (there[mutual], b))]
+    ends = [16.0 * np.stack([i % m.shape[1], i // m.shape[1]], 1) for i, m in ((mutual, a), (forward[mutual], b))]
     cv2.setRNGSeed(0)
     _, inlier = cv2.estimateAffine2D(ends[0], ends[1], method=cv2.RANSAC, ransacReprojThreshold=pixels)
     return 0 if inlier is None else int(inlier.sum())

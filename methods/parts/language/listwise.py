@@ -1,6 +1,6 @@
 """Listwise prompts: a query and the lettered passages of a window, read in batches and answered with a permutation.
 
-`walk` slides such windows over the candidates of queries, by one or several ways of decoding.
+`walk` slides such windows over the candidates of queries, with one or several ways of decoding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASK = (
     " [B] > [A]. Answer with the ranking and nothing else."
 )
 Way = Literal["single", "constrained", "natural", "length", "prompt"]  # of decoding: see `Listwise.decode`
-ROOM = 5  # tokens an identifier may take in a free answer; a perfect answer takes 4, as in "A", "]", " >", " ["
+ROOM = 5  # tokens per identifier that a free answer may have; a perfect answer has 4, as in "A", "]", " >", " ["
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ class Window:
 
 
 class Listwise:
-    """Prompts for one model. Identifiers are letters: a number above 9 is no single token (Reddy et al. 2024)."""
+    """Prompts for one model. Identifiers are letters, since a number above 9 is no single token (Reddy et al. 2024)."""
 
     def __init__(self, lm: Any, meter: Meter, passage_tokens: int) -> None:
         self.lm, self.meter, self.passage_tokens = lm, meter, passage_tokens
         before, self.after = llm.turn(lm)
         self.prefix = llm.Context(lm)
         self.prefix.read([before])
-        # token ids as they stand in an answer: "[" opens it, "] > [" goes between one letter and the next
+        # token ids as they stand in an answer: "[" opens it, "] > [" separates one letter from the next
         self.open = llm.ids(lm, "[")
         self.letters = [llm.ids(lm, f"[{letter}]")[len(self.open)] for letter in LETTERS]
         example = llm.ids(lm, "[A] > [B]")
         self.between = example[len(self.open) + 1 : example.index(self.letters[1])]
 
     def prompt(self, window: Window) -> Ids:
-        """What follows the beginning of the chat template, up to the assistant's first token."""
+        """The tokens from the beginning of the user's message to the assistant's first token."""
         lm, n = self.lm, len(window.documents)
         query = llm.data_ids(lm, " " + window.query)
         tokens = [*llm.ids(lm, TASK.format(n=n)), *query]
@@ -58,35 +58,35 @@ class Listwise:
         return [*tokens, *llm.ids(lm, "\nQuery:"), *query, *llm.ids(lm, ASK.format(n=n)), *self.after]
 
     def read(self, windows: Sequence[Window]) -> tuple[Context, Tensor]:
-        """Context and last hidden states [windows, dim] after the prompts; one query's share their common beginning."""
+        """Context and last hidden states [windows, dim] after the prompts. Prompts of a query share their beginning."""
         prompts = [self.prompt(window) for window in windows]
         units = list(dict.fromkeys(window.unit for window in windows))
         group = [units.index(window.unit) for window in windows]
         members = [[p for p, g in zip(prompts, group, strict=True) if g == i] for i in range(len(units))]
         shared = [_common(m) if len(m) > 1 else len(m[0]) for m in members]
-        # a lone prompt is cut where the others part, or its row would be padded to the length of their rests
+        # a lone prompt is cut where the others diverge, or their endings would be padded to its whole length
         cut = min((n for n, m in zip(shared, members, strict=True) if len(m) > 1), default=max(shared))
         shared = [min(n if len(m) > 1 else cut, len(m[0]) - 1) for n, m in zip(shared, members, strict=True)]
-        rests = [prompt[shared[g] :] for prompt, g in zip(prompts, group, strict=True)]
+        endings = [prompt[shared[g] :] for prompt, g in zip(prompts, group, strict=True)]
 
         context = self.prefix.select([0] * len(units))
         context.read([m[0][:n] for n, m in zip(shared, members, strict=True)])
         context = context.select(group)
         for unit, n in zip(units, shared, strict=True):
             self.meter.add(unit, input_tokens=n, forward_passes=1)
-        for window, rest in zip(windows, rests, strict=True):
-            self.meter.add(window.unit, input_tokens=len(rest))
-        return context, context.read_to_last(rests)
+        for window, ending in zip(windows, endings, strict=True):
+            self.meter.add(window.unit, input_tokens=len(ending))
+        return context, context.read_to_last(endings)
 
     def decode(self, way: Way, context: Context, last: Tensor, windows: Sequence[Window]) -> list[list[int]]:
-        """Indices of each window's passages in the order of its answer, as they stand there.
+        """Indices of each window's passages in the order of its answer.
 
         single           permutations by the logits of the first identifier (`single`)
         constrained      permutations by the likeliest identifier not used yet, one after another (`constrained`)
         natural, length  what plain greedy answers name, which may be no permutation (`free`)
-        prompt           the order that is shown: nothing is decided, which is what prefill alone costs
+        prompt           the order shown: nothing is decided, which is what prefill alone costs
 
-        `context` has read the prompts and goes on from there; `last` [windows, dim] are their last hidden states.
+        `context` has read the prompts and is read on; `last` [windows, dim] are their last hidden states.
         """
         if way == "single":
             return self.single(context, windows)
@@ -111,30 +111,30 @@ class Listwise:
     def constrained(self, context: Context, windows: Sequence[Window]) -> list[list[int]]:
         """Permutations by the likeliest identifier not used yet; separators are fed along with the identifier.
 
-        Stops when one identifier is left: nothing remains to be decided.
+        Stops when one identifier is unused, since nothing remains to be decided.
         """
-        left = [list(range(len(window.documents))) for window in windows]
-        found: list[list[int]] = [[] for _ in windows]
+        unused = [list(range(len(window.documents))) for window in windows]
+        permutations: list[list[int]] = [[] for _ in windows]
         feed = [self.open] * len(windows)
-        while any(len(rest) > 1 for rest in left):
-            feed = [tokens if len(rest) > 1 else [] for tokens, rest in zip(feed, left, strict=True)]
+        while any(len(indices) > 1 for indices in unused):
+            feed = [tokens if len(indices) > 1 else [] for tokens, indices in zip(feed, unused, strict=True)]
             scores = llm.logits(self.lm, context.read(feed), self.letters)  # [windows, tokens, letters]
             for row, window in enumerate(windows):
                 if fed := len(feed[row]):
                     z = scores[row, fed - 1].tolist()
-                    best = max(left[row], key=z.__getitem__)
-                    left[row].remove(best)
-                    found[row].append(best)
+                    best = max(unused[row], key=z.__getitem__)
+                    unused[row].remove(best)
+                    permutations[row].append(best)
                     feed[row] = [self.letters[best], *self.between]
                     self.meter.add(window.unit, input_tokens=fed - 1, generated_tokens=1, forward_passes=1)
-        return [chosen + rest for chosen, rest in zip(found, left, strict=True)]
+        return [permutation + last for permutation, last in zip(permutations, unused, strict=True)]
 
     @torch.inference_mode()
     def free(self, context: Context, last: Tensor, windows: Sequence[Window], stop: str) -> list[list[int]]:
-        """Indices named by plain greedy answers, as they stand there.
+        """Indices named by plain greedy answers, in the order and as often as they are named.
 
-        stop: `natural` ends an answer at the end token, at a complete permutation or after ROOM tokens an identifier;
-        `length` gives every answer the tokens of a full permutation, whatever it says.
+        stop: `natural` ends an answer at the end token, at a complete permutation or after ROOM tokens per identifier;
+        `length` gives every answer as many tokens as a full permutation has.
         """
         n = max(len(window.documents) for window in windows)
         end = llm.end_tokens(self.lm)
@@ -158,10 +158,10 @@ class Listwise:
 
 @dataclass
 class Walk:
-    """Where a walk over windows ended: the order of a query's documents, and which answers were no permutation."""
+    """Result of a walk over windows: the order of a query's documents, and which answers were no permutation."""
 
     order: Order
-    malformed: list[bool]  # of every window, tail first
+    malformed: list[bool]  # per window, tail first
 
 
 def walk(
@@ -169,7 +169,7 @@ def walk(
 ) -> dict[str, dict[Way, Walk]]:
     """Query -> way of decoding -> its candidates re-ranked by sliding windows, all queries and ways side by side.
 
-    Answers are repaired. Every prompt is read once, as long as it is the same for several ways.
+    Answers are repaired. A prompt that is the same for several ways is read once.
     """
     malformed: dict[tuple[str, Way], list[bool]] = {(q, way): [] for q in queries for way in ways}
 
@@ -181,7 +181,7 @@ def walk(
         for way in ways:
             keys = [key for key in shown if key[1] == way]
             rows = [distinct.index(windows[key]) for key in keys]
-            copy = context if len(ways) == 1 else context.select(rows)  # each way goes on from the prompts
+            copy = context if len(ways) == 1 else context.select(rows)  # each way continues from the prompts
             answers = prompts.decode(way, copy, last[rows], [distinct[row] for row in rows])
             for key, answer in zip(keys, answers, strict=True):
                 documents = shown[key]
@@ -194,5 +194,5 @@ def walk(
 
 
 def _common(rows: Sequence[Ids]) -> int:
-    """How many tokens all rows have in common at their start."""
+    """Number of tokens that all rows have in common at their beginning."""
     return next((i for i, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))

@@ -30,7 +30,7 @@ def ids(lm: Any, text: str) -> Ids:
 
 
 def data_ids(lm: Any, text: str, limit: int | None = None) -> Ids:
-    """Token ids of text from the benchmark, at most `limit`; a special token spelt out in it is plain text."""
+    """Token ids of text from the benchmark, at most `limit`; the spelling of a special token in it is plain text."""
     return lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"][:limit]
 
 
@@ -49,7 +49,7 @@ def turn(lm: Any) -> tuple[Ids, Ids]:
 
 
 def single_tokens(lm: Any, words: Sequence[str]) -> Ids:
-    """Ids of those `words` that are one token."""
+    """Ids of those of `words` that are a single token."""
     return sorted({tokens[0] for word in words if len(tokens := ids(lm, word)) == 1})
 
 
@@ -65,8 +65,8 @@ def end_tokens(lm: Any) -> set[int]:
 class Context:
     """What a batch of rows has read so far.
 
-    Rows may have read different numbers of tokens: the cache slots of a shorter row's padding are masked for ever, and
-    each row counts its own positions. So a common beginning is read once, and every row continues it as it likes.
+    Rows may have read different numbers of tokens: the cache slots of a shorter row's padding stay masked, and each row
+    counts its own positions. So a common beginning is read once, and every row continues from it in its own way.
     """
 
     def __init__(self, lm: Any, rows: int = 1) -> None:
@@ -136,9 +136,9 @@ def logits(lm: Any, hidden: Tensor, tokens: Ids | None = None) -> Tensor:
 
 @torch.inference_mode()
 def mean_logprob(context: Context, last: Tensor, continuation: Ids) -> list[float]:
-    """Mean log-probability of the tokens of `continuation` in every row; the context is left as it was.
+    """Mean log-probability of the tokens of `continuation` in every row; the context itself does not change.
 
-    `last` [rows, dim] is the hidden state after which the continuation starts. Its last token is never fed.
+    `last` [rows, dim] is the hidden state after which the continuation starts, whose last token is never fed.
     """
     before = context.slots
     states = last[:, None]
@@ -155,7 +155,7 @@ def mean_logprob(context: Context, last: Tensor, continuation: Ids) -> list[floa
 def greedy(
     context: Context, last: Tensor, limit: int, done: Callable[[int, Ids], bool], banned: Sequence[int] = ()
 ) -> list[Ids]:
-    """Likeliest tokens, `banned` ones aside, of every row until `done(row, its tokens)` or `limit` of them.
+    """The likeliest tokens of every row, without `banned` ones, until `done(row, its tokens)` or `limit` of them.
 
     `last` [rows, dim] are the hidden states after which the answers start.
     """
@@ -196,8 +196,8 @@ def sample(
 ) -> list[Completion]:
     """Tokens drawn from softmax(logits / temperature), one row each, until `done(row, its tokens)` or `limit` of them.
 
-    `last` [rows, dim] are the hidden states after which the completions start. `generator` lies on the processor: it
-    gives a number for every row and place before the first token is drawn, so that draws are the same on every device,
+    `last` [rows, dim] are the hidden states after which the completions start. `generator` lies on the processor and
+    gives a number for every row and place before the first token is drawn, so that draws are the same on every device
     and those of a row do not depend on when others end. For several completions of a prompt, `context.select` it.
     """
     draws = torch.rand(len(last), limit, generator=generator, dtype=torch.float64).to(last.device)
@@ -207,7 +207,7 @@ def sample(
     for place in range(limit):
         log_p = (logits(context.lm, last).float() / temperature).log_softmax(-1)  # [rows, vocabulary]
         ladder = log_p.double().exp().cumsum(-1)
-        # the first token whose step of the ladder is above the draw; scaled, as the last step is 1 but for rounding
+        # the first token whose step of the ladder is above the draw; scaled, since the last step is only nearly 1
         chosen = torch.searchsorted(ladder, draws[:, place, None] * ladder[:, -1:], right=True)
         chosen = chosen.clamp_max(log_p.shape[1] - 1)
         of_chosen = log_p.gather(-1, chosen)[:, 0].tolist()
@@ -224,8 +224,8 @@ def sample(
 def logprobs(lm: Any, prompts: Sequence[Ids], completions: Sequence[Ids], temperature: float = 1.0) -> list[Tensor]:
     """Log-probability [tokens] of every token of each completion after its prompt (no prompt empty), with gradient.
 
-    One pass over whole rows without a cache: what `sample` says of its own draws, for a policy that is being trained.
-    Rows are padded on the right, where a causal model does not look. Only places of completions meet the head.
+    One pass over whole rows without a cache: the log-probabilities of `sample`, for a policy that is being trained.
+    Rows are padded on the right, where a causal model does not look. The head is applied to completions only.
     """
     rows = [[*prompt, *completion] for prompt, completion in zip(prompts, completions, strict=True)]
     longest = max(map(len, rows))

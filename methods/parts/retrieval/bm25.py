@@ -19,7 +19,7 @@ class Index:
         self.index.index(_terms(texts), show_progress=False)
 
     def scores(self, queries: Sequence[str]) -> list[np.ndarray]:
-        """One array [documents] per query; a query of nothing but stopwords finds nothing: every document scores 0."""
+        """One array [documents] per query; all 0 for a query of nothing but stopwords."""
         words = _terms(queries, return_ids=False)
         return [self.index.get_scores(w) if w else np.zeros(self.documents) for w in words]
 

@@ -18,7 +18,7 @@ def encode(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """Unit vectors [texts, dim], float32: the mean over token states, padding excluded (Reimers and Gurevych 2019)."""
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # texts of like length share a batch
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # texts of similar length share a batch
     out = np.zeros((len(texts), encoder.model.config.hidden_size), dtype=np.float32)
     for start in range(0, len(order), batch):
         part = order[start : start + batch]

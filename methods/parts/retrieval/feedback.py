@@ -9,10 +9,10 @@ from methods.parts.training.rankloss import weighted_ranknet
 
 
 def refine(query: np.ndarray, passages: np.ndarray, steps: int, rate: float) -> np.ndarray:
-    """The query vector [dim] after `steps` of Adam on weighted RankNet; the passages stay where they are.
+    """The query vector [dim] after `steps` of Adam on weighted RankNet; the passages do not move.
 
-    passages [n, dim], best first by the teacher. Scores are (c / 2) q.p; c brings the range of q.p before the first
-    step to that of the teacher's ranks (Reddy et al. 2024).
+    passages [n, dim], in the teacher's order, best first. Scores are (c / 2) q.p; c scales the range of q.p before the
+    first step to that of the teacher's ranks (Reddy et al. 2024).
     """
     q = torch.from_numpy(query.astype(np.float32)).clone().requires_grad_(True)
     fixed = torch.from_numpy(passages.astype(np.float32))

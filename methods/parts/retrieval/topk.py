@@ -10,13 +10,13 @@ from rankrepro.cell import DECIMALS
 
 
 def best(ids: Sequence[str], scores: np.ndarray, k: int, excluded: Collection[str] = ()) -> dict[str, float]:
-    """The k documents of highest score, best first, without those excluded: id -> score.
+    """The k documents of highest score, best first, without `excluded` ones: id -> score.
 
-    ids, scores [documents]. Scores that are equal to 5 decimals go by id, as in every ranking: what stands at the k-th
-    place depends neither on float noise nor on the order of the corpus.
+    ids, scores [documents]. Scores that are equal to 5 decimals are ordered by id, as in every ranking, so that the
+    k-th place depends neither on float noise nor on the order of the corpus.
     """
     rounded = scores.astype(np.float64).round(DECIMALS)
-    reach = min(k + len(excluded), len(ids))  # so many hold the k best, whichever of them are excluded
+    reach = min(k + len(excluded), len(ids))  # so many contain the k best, whichever are excluded
     if reach == 0:
         return {}
     least = np.partition(rounded, -reach)[-reach]

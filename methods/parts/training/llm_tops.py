@@ -1,7 +1,7 @@
 """Causal language models of which only the top layers are trained: the frozen layers read every text once.
 
 `lm` is a model of Llama's build: `.model.base_model` has `layers`, `norm` and `rotary_emb`. Embeddings and head stay
-frozen. All arms, epochs and seeds of a comparison share the states that the frozen layers give.
+frozen. All arms, epochs and seeds of a comparison share the states of the frozen layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from methods.parts.training.weights import load
 
 @contextmanager
 def truncated(lm: Any, top: int) -> Iterator[None]:
-    """While it lasts, reading (`llm.Context`) gives the states below the `top` last layers."""
+    """Inside the block, reading (`llm.Context`) gives the states below the `top` last layers."""
     base = lm.model.base_model
     layers, norm = base.config.num_hidden_layers, base.norm
     assert 0 < top <= layers
@@ -34,10 +34,10 @@ def truncated(lm: Any, top: int) -> Iterator[None]:
 
 @contextmanager
 def installed(lm: Any, top: int, weights: Mapping[str, np.ndarray]) -> Iterator[None]:
-    """While it lasts, the model's `top` last layers and last norm are those of `weights`; its own come back after."""
+    """Inside the block, the model's `top` last layers and last norm are those of `weights`; then its own return."""
     base = lm.model.base_model
     norm, first = base.norm, len(base.layers) - top
-    own = list(base.layers[first:])
+    originals = list(base.layers[first:])
     new = load(Top(lm, top), weights).to(base.embed_tokens.weight.dtype)
     try:
         for i, layer in enumerate(new.layers):
@@ -45,7 +45,7 @@ def installed(lm: Any, top: int, weights: Mapping[str, np.ndarray]) -> Iterator[
         base.norm = new.norm
         yield
     finally:
-        for i, layer in enumerate(own):
+        for i, layer in enumerate(originals):
             base.layers[first + i] = layer
         base.norm = norm
 
@@ -61,7 +61,7 @@ def joined(prompts: np.ndarray, lengths: np.ndarray, answers: np.ndarray) -> np.
 
 
 class Top(nn.Module):
-    """The last `layers` layers and the last norm of a model, copied in single precision."""
+    """A copy of a model's last `layers` layers and last norm in single precision."""
 
     def __init__(self, lm: Any, layers: int) -> None:
         super().__init__()
@@ -69,17 +69,17 @@ class Top(nn.Module):
         self.layers = copy.deepcopy(base.layers[len(base.layers) - layers :]).float()
         self.norm = copy.deepcopy(base.norm).float()
         self.device = lm.device
-        self._rotary = [base.rotary_emb]  # in lists: neither is a part of what is trained and kept
+        self._rotary = [base.rotary_emb]  # in lists, so that neither is trained or stored
         self._head = [lm.model.get_output_embeddings().weight.detach().float()]
         self.requires_grad_(True).eval()
 
-    def forward(self, read: np.ndarray, places: np.ndarray) -> Tensor:
+    def forward(self, hidden: np.ndarray, places: np.ndarray) -> Tensor:
         """Normed states [rows, places, dim] at `places` [rows, places] of states [rows, tokens, dim] of frozen layers.
 
-        Rows are padded on the right, where a causal model does not look. Of the last layer, only those places are
-        computed beyond attention.
+        Rows are padded on the right, where a causal model does not look. Beyond attention, the last layer computes only
+        those places.
         """
-        x = torch.from_numpy(read.astype(np.float32)).to(self.device)
+        x = torch.from_numpy(hidden.astype(np.float32)).to(self.device)
         at = torch.from_numpy(np.asarray(places, dtype=np.int64)).to(self.device)
         position = torch.arange(x.shape[1], device=self.device)[None]
         angles = self._rotary[0](x, position_ids=position)

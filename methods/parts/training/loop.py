@@ -1,10 +1,10 @@
 """The one training loop: AdamW, a schedule over a budget of tokens, clipping, validation, checkpoints that resume.
 
-A paper says what is trained as a `Task`: a module, the loss of batch i, values on held-out data. A batch must be a
+A paper defines what is trained as a `Task`: a module, the loss of batch i, values on held-out data. A batch must be a
 function of i alone (draw it from a generator seeded by i), so that every arm of a comparison sees the same batches and
-a killed run goes on with the next one. What is no function of i, such as the rollouts of a policy, is the task's state:
-it is kept with every checkpoint. All other randomness inside a step (dropout) comes from torch's generators, of the
-processor and of GPUs, whose states are part of the checkpoint too.
+a killed run continues with the next one. What is no function of i, such as the rollouts of a policy, is the task's
+state and part of every checkpoint. All other randomness inside a step (dropout) comes from torch's generators, on the
+processor and on GPUs, whose states are part of the checkpoint too.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Recipe:
     """How to train. A card gives these beside a method's other parameters."""
 
     tokens: Annotated[int, Size(work=1, rehearsal=1000)]  # the budget: the step that reaches it is the last
-    rate: float | None = None  # highest learning rate; none: the one that a search finds
-    warmup: float = 0.1  # share of the budget in which the rate rises from 0
+    rate: float | None = None  # highest learning rate; None: the one that a search finds
+    warmup: float = 0.1  # share of the budget over which the rate rises from 0
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     floor: float = 0.1  # share of the rate left at the end
-    clip: float = 1.0  # largest norm of the gradient of all parameters; 0 for none
-    decay: float = 0.0  # decoupled weight decay, of matrices only
+    clip: float = 1.0  # largest norm of the gradient of all parameters; 0: not clipped
+    decay: float = 0.0  # decoupled weight decay, on matrices only
     betas: tuple[float, float] = (0.9, 0.999)
     accumulate: int = 1  # batches whose gradients are averaged into one step of the optimiser
     every: int = 50  # steps from one validation (and checkpoint) to the next
-    patience: int = 0  # validations in a row without a better value after which training stops; 0: never
-    keep: Literal["last", "best"] = "last"  # the weights that the module has in the end
+    patience: int = 0  # training stops after so many validations in a row without a better value; 0: never
+    keep: Literal["last", "best"] = "last"  # the weights that the module ends with
 
     def __post_init__(self) -> None:
         if min(self.tokens, self.every, self.accumulate) <= 0 or not 0 <= self.warmup <= 1:
@@ -54,7 +54,7 @@ class Recipe:
             )
 
     def share(self, progress: float) -> float:
-        """Of the rate, at `progress` of the budget (0 to 1)."""
+        """Share of the rate at `progress` (0 to 1) of the budget."""
         if progress < self.warmup:
             return progress / self.warmup
         done = (progress - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
@@ -66,7 +66,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Loss:
-    """Of one batch: a number with a gradient, the tokens that were read for it, and further values to log."""
+    """Loss of one batch: a number with a gradient, the tokens read for it, and further values to log."""
 
     value: Tensor
     tokens: int
@@ -86,10 +86,10 @@ State = tuple[Mapping[str, Tensor], Any]  # tensors by name, and a value that JS
 class Task:
     """What `fit` trains: a module, the loss of a batch, and how good the module is.
 
-    module  whatever is trained; several modules stand in an `nn.ModuleDict`
+    module  what is trained; put several modules into an `nn.ModuleDict`
     watch   the value of `validate` that decides what is best, when to stop and which rate wins
-    higher  whether more of it is better
-    label   what the names of all values logged begin with
+    higher  whether a higher value is better
+    label   prefix of the names of all values logged
     """
 
     module: nn.Module
@@ -98,24 +98,26 @@ class Task:
     label: str = ""
 
     def step(self, i: int) -> Loss | None:
-        """The loss of batch i (of `recipe.accumulate` for each step of the optimiser); None: nothing to learn there."""
+        """The loss of batch i (a step of the optimiser has `recipe.accumulate`); None if there is nothing to learn."""
         raise NotImplementedError
 
     def validate(self) -> Mapping[str, float]:
-        """Values of the module as it is, logged; called without gradients, before the first step, every
-        `recipe.every` steps and at the end."""
+        """Values of the module as it is, to be logged.
+
+        Called without gradients, before the first step, every `recipe.every` steps and at the end.
+        """
         raise NotImplementedError
 
     def groups(self) -> Sequence[Group]:
-        """Who learns how fast: by default every parameter that takes a gradient, at the recipe's rate."""
+        """Which parameters learn, and how fast: by default all that take a gradient, at the recipe's rate."""
         return [Group(1.0, [p for p in self.module.parameters() if p.requires_grad])]
 
     def state(self) -> State:
-        """What the next step needs and neither its number nor the module tells: rollouts, an epoch, a generator."""
+        """What the next step needs beyond its number and the module: rollouts, an epoch, a generator."""
         return {}, None
 
     def load(self, state: State) -> None:
-        """Take back what `state` gave when a killed run goes on; its tensors then lie on the processor."""
+        """Restore what `state` returned, when a killed run continues; its tensors lie on the processor."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ class Fit:
     skipped: int = 0  # batches in which there was nothing to learn
     best: float | None = None  # value of `watch`
     best_step: int = 0
-    stale: int = 0  # validations since the best one
+    stale: int = 0  # number of validations since the best one
     done: bool = False
     state_bytes: int = 0  # of the optimiser
     at_end: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
@@ -136,14 +138,14 @@ class Fit:
 
 
 def fit(cell: Cell, part: str, task: Task, recipe: Recipe) -> Fit:
-    """Train the module of `task` in place; `part` names the training in a cell that trains twice.
+    """Train the module of `task` in place; `part` names the training, since a cell may train several times.
 
-    What `validate` says before the first step is logged and never the best: weights that nobody trained are a row of
-    their own. In the end the module has its last or its best weights, as `recipe.keep` says; `Fit` has both
-    (`weights.load(module, fitted.at_best)`). Parameters in no group stay as they are and are not kept.
+    The values of `validate` before the first step are logged but are never the best: untrained weights are a row of
+    their own. The module ends with its last or its best weights, as `recipe.keep` says; `Fit` has both
+    (`weights.load(module, fitted.at_best)`). Parameters in no group do not change and are not part of `Fit`.
 
-    A batch whose step is None is skipped: it counts as many tokens as others had on average, so that training ends, and
-    among `recipe.accumulate` batches it adds a gradient of 0.
+    A batch whose step is None is skipped: it counts as many tokens as the others had on average, so that training ends,
+    and among `recipe.accumulate` batches it adds a gradient of 0.
 
     Raises ConfigError if the recipe has no rate, OutputError if a loss is no finite number.
     """
@@ -168,7 +170,7 @@ T = TypeVar("T", bound=Task)
 
 
 class Trained(NamedTuple, Generic[T]):
-    """A task whose module is trained, and how that went."""
+    """A task whose module is trained, and how training went."""
 
     task: T
     fit: Fit
@@ -177,11 +179,14 @@ class Trained(NamedTuple, Generic[T]):
 def searched(
     cell: Cell, make: Callable[[], Task], recipe: Recipe, rates: Sequence[float], share: float
 ) -> dict[str, np.ndarray]:
-    """What a stage `search` returns: `rates`, the best of the `values` that each reached with `share` of the budget,
-    and `best`, the rate with the best value (of equal ones the first).
+    """What a stage `search` returns.
 
-    `make` makes the task anew for every rate. Every arm of a comparison is given the same rates and budget. A run that
-    diverges counts as the worst (infinite): a rate that is too high is an answer, not an error.
+    rates   as given
+    values  the best value of `watch` that each rate reached with `share` of the budget
+    best    the rate with the best value, the first of equal ones
+
+    `make` makes a new task for every rate. Every arm of a comparison gets the same rates and budget. A run that
+    diverges counts as the worst (infinite): that a rate is too high is an answer, not an error.
     """
     budget, values, sign = int(recipe.tokens * share), [], 1
     for rate in rates:
@@ -208,10 +213,10 @@ def trained(
     rates: Sequence[float] = (),
     share: float = 1.0,
 ) -> Trained[T]:
-    """A task of `make`, trained at the rate of the recipe; without one, at the best of a search.
+    """A task made by `make`, trained at the recipe's rate or, if it has none, at the best rate of a search.
 
-    search  what a stage of `searched` returned, so that seeds and arms share it
-    rates   to be searched here instead, each with `share` of the budget
+    search  what `searched` returned in a stage of its own, so that seeds and arms share it
+    rates   to search here instead, each with `share` of the budget
     """
     rate = recipe.rate
     if rate is None and rates:
@@ -226,7 +231,7 @@ def trained(
 
 
 class _Run:
-    """A training under way: what it holds between two steps is what a checkpoint keeps."""
+    """A training in progress: what it holds between two steps is what a checkpoint stores."""
 
     def __init__(self, cell: Cell, part: str, task: Task, recipe: Recipe) -> None:
         assert recipe.rate is not None
@@ -242,7 +247,7 @@ class _Run:
         }
 
     def step(self) -> None:
-        """One step of the optimiser; where it is time, validation and a checkpoint."""
+        """One step of the optimiser and, if it is time, a validation and a checkpoint."""
         cell, recipe, fitted = self.cell, self.recipe, self.fitted
         share = recipe.share((fitted.tokens + 1) / recipe.tokens)
         for group in self.optimiser.param_groups:
@@ -264,7 +269,7 @@ class _Run:
         cell.progress(min(fitted.tokens, recipe.tokens), recipe.tokens)
 
     def _update(self) -> list[Loss]:
-        """Gradients of the batches of a step, clipped and applied; the losses of those that were not skipped."""
+        """Apply the clipped gradients of a step's batches; the losses of those that were not skipped."""
         recipe, first = self.recipe, self.fitted.steps * self.recipe.accumulate
         self.optimiser.zero_grad(set_to_none=True)
         losses = []
@@ -286,7 +291,7 @@ class _Run:
         return losses
 
     def _charge(self, skipped: int, read: int, losses: int) -> int:
-        """Tokens that skipped batches count: as many as others had on average, and at least 1."""
+        """Tokens that skipped batches count: as many as the others had on average, at least 1."""
         if not skipped:
             return 0
         batches = self.fitted.steps * self.recipe.accumulate + losses
@@ -304,7 +309,7 @@ class _Run:
         self.cell.history.log(self.fitted.steps, **{self.task.label + name: value for name, value in values.items()})
 
     def validate(self) -> None:
-        """Log what the task says of its module, and keep the weights if they are the best so far."""
+        """Log the task's values of its module, and copy the weights if they are the best so far."""
         task, fitted = self.task, self.fitted
         with torch.no_grad():
             values = {name: float(value) for name, value in task.validate().items()}
@@ -329,7 +334,7 @@ class _Run:
         return self.fitted
 
     def _copies(self) -> dict[str, Tensor]:
-        """Of the weights as they are now. They lie on the processor: a GPU holds enough without them."""
+        """Copies of the current weights, on the processor: a GPU holds enough without them."""
         return {name: t.detach().to("cpu", copy=True) for name, t in self.weights.items()}
 
     @torch.no_grad()
@@ -345,17 +350,17 @@ class _Run:
         for i, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"random.{device}": state for device, state in _generators().items()}
-        own, value = self.task.state()
-        tensors |= {f"task.{name}": tensor.detach().clone() for name, tensor in own.items()}
+        task_tensors, value = self.task.state()
+        tensors |= {f"task.{name}": tensor.detach().clone() for name, tensor in task_tensors.items()}
         fitted = {k: v for k, v in vars(self.fitted).items() if not isinstance(v, dict)}
         self.cell.save(self.part, {n: t.contiguous() for n, t in tensors.items()}, {"fit": fitted, "task": value})
 
     def restore(self, tensors: Mapping[str, Tensor], value: Mapping[str, Any]) -> None:
-        """Go on from what `_save` kept."""
+        """Continue from what `_save` stored."""
         kinds: dict[str, dict[str, Tensor]] = {"task": {}, "best": {}}
         for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            kinds.setdefault(kind, {})[rest] = tensor
+            kind, _, key = name.partition(".")
+            kinds.setdefault(kind, {})[key] = tensor
         self._fill(kinds["weights"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in kinds.get("optimiser", {}).items():
@@ -382,13 +387,13 @@ def _adamw(groups: Sequence[Group], recipe: Recipe, rate: float) -> torch.optim.
 
 
 def _bytes(optimiser: torch.optim.Optimizer) -> int:
-    """Of the moments, one of each kind a parameter; step counters are left out."""
+    """Bytes of the moments (one of each kind per parameter), without step counters."""
     states = (t for state in optimiser.state.values() for t in state.values())
     return sum(t.numel() * t.element_size() for t in states if t.dim() > 0)
 
 
 def _gpus() -> list[int]:
-    """Those in use: a module that lies on one has woken them, and one on the processor leaves them asleep."""
+    """Indices of the GPUs if any is in use; training on the processor does not initialise them."""
     return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
 
 
@@ -398,7 +403,7 @@ def _generators() -> dict[str, Tensor]:
 
 
 def _set_generators(states: Mapping[str, Tensor]) -> None:
-    """Those of GPUs that this machine lacks are passed over."""
+    """Restore the generators; states of GPUs that this machine lacks are ignored."""
     torch.set_rng_state(states["cpu"])
     for i in _gpus():
         if f"cuda{i}" in states:

@@ -3,12 +3,12 @@
     adapters = adapters_of(lm.model, rank=8, alpha=16, seed=cell.seed)
     with adapted(lm.model, adapters):   # train: `adapters` is a task's module
         ...
-    with merged(lm.model, load(adapters, cell.inputs["weights"])):   # use: no dearer than the model itself
+    with merged(lm.model, load(adapters, cell.inputs["weights"])):   # use: at the cost of the model itself
         ...
 
-Our own and not peft: a loaded model is shared by all cells of a process and must leave each as it came, and these few
-lines, which hook linear layers and unhook them, say so more plainly than a wrapper that renames the model's parts. And
-it is one package less for a machine without internet.
+Why not peft: all cells of a process share a loaded model, so each must leave it as it was. These few lines, which hook
+linear layers and unhook them, make that plainer than a wrapper that renames the model's parts, and a machine without
+internet needs one package less.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rankrepro.errors import UnknownName
 
 
 class Adapter(nn.Module):
-    """x [..., d_in] -> (alpha / r) B A x [..., d_out]; A [r, d_in] is drawn as a linear layer's weights are, B is 0."""
+    """x [..., d_in] -> (alpha / r) B A x [..., d_out]; A [r, d_in] is drawn like a linear layer's weights, B is 0."""
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -38,16 +38,17 @@ class Adapter(nn.Module):
         return self.scale * ((x.to(self.a.dtype) @ self.a.T) @ self.b.T)
 
     def matrix(self) -> Tensor:
-        """(alpha / r) B A [d_out, d_in], what is added to W."""
+        """(alpha / r) B A [d_out, d_in], which is added to W."""
         return self.scale * (self.b @ self.a)
 
 
 def adapters_of(
     model: nn.Module, *, rank: int, alpha: float, seed: int, targets: Sequence[str] = ("q_proj", "v_proj")
 ) -> nn.ModuleDict:
-    """An adapter for every linear layer whose name ends in one of `targets`; they change nothing yet.
+    """An adapter for every linear layer whose name ends in one of `targets`. At first they change nothing.
 
-    Keys are the layers' full names, with "/" for "." as modules want it. Raises UnknownName for an unknown target.
+    Keys are the layers' full names with "/" for ".", which names of modules may not contain. Raises UnknownName for an
+    unknown target.
     """
     linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     known = {name.rpartition(".")[2] for name in linear}
@@ -65,7 +66,7 @@ def adapters_of(
 
 @contextmanager
 def adapted(model: nn.Module, adapters: nn.ModuleDict) -> Iterator[None]:
-    """While it lasts, linear layers add what their adapters say, and the model's own parameters take no gradient."""
+    """Inside the block, linear layers add their adapters' outputs, and the model's own parameters take no gradient."""
     takes_gradient = {parameter: parameter.requires_grad for parameter in model.parameters()}
     hooks = [
         layer.register_forward_hook(lambda _, args, y, adapter=adapter: y + adapter(args[0]).to(y.dtype))
@@ -83,7 +84,7 @@ def adapted(model: nn.Module, adapters: nn.ModuleDict) -> Iterator[None]:
 
 @contextmanager
 def merged(model: nn.Module, adapters: nn.ModuleDict) -> Iterator[None]:
-    """While it lasts, the adapters are part of the model's weights; these come back bit by bit."""
+    """Inside the block, the adapters are added to the model's weights, which are restored bit by bit afterwards."""
     before = [(layer, layer.weight.detach().clone()) for layer, _ in _pairs(model, adapters)]
     try:
         with torch.no_grad():

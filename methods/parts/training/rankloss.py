@@ -1,4 +1,4 @@
-"""Losses of a ranking: scores of lists against the ranks or scores a teacher gives the same items."""
+"""Ranking losses: scores of lists against a teacher's ranks of the same items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ranknet(s: Tensor, ranks: Tensor) -> Tensor:
 
 
 def weighted_ranknet(s: Tensor, ranks: Tensor) -> Tensor:
-    """The same, each pair weighted by 1 / (r_i + r_j) (Reddy et al. 2024); divided by pairs, not by weights."""
+    """RankNet with pairs weighted by 1 / (r_i + r_j) (Reddy et al. 2024), divided by their number, not by weights."""
     return _pairs(s, ranks, torch.reciprocal)
 
 

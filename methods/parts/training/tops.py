@@ -1,6 +1,6 @@
-"""Sentence encoders of which only the top layers are trained: what the frozen layers make of a text is computed once.
+"""Sentence encoders of which only the top layers are trained: the frozen layers read every text once.
 
-All arms, epochs and seeds of a comparison share those states, so that a step costs the top layers alone.
+All arms, epochs and seeds of a comparison share their states, so that a step costs the top layers alone.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def states(
     batch: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the layers below the `top` ones say: states [texts, max_tokens, dim] float16 (padding 0), lengths [texts].
+    """States [texts, max_tokens, dim] float16 (padding 0) below the `top` last layers, and lengths [texts].
 
-    Half precision is what every arm gets, the untouched encoder too.
+    Every arm gets half precision, the untouched encoder too.
     """
     model = encoder.model
-    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # texts of like length share a batch
-    read = np.zeros((len(texts), max_tokens, model.config.hidden_size), dtype=np.float16)
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # texts of similar length share a batch
+    hidden = np.zeros((len(texts), max_tokens, model.config.hidden_size), dtype=np.float16)
     lengths = np.zeros(len(texts), dtype=np.int32)
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
@@ -41,24 +41,24 @@ def states(
         for layer in model.encoder.layer[: len(model.encoder.layer) - top]:
             x = layer(x, mask[:, None, None, :].bool())
         width = x.shape[1]
-        read[part, :width] = (x * mask[..., None]).half().cpu().numpy()
+        hidden[part, :width] = (x * mask[..., None]).half().cpu().numpy()
         lengths[part] = mask.sum(1).cpu().numpy()
         progress(min(start + batch, len(order)), len(order))
-    return read, lengths
+    return hidden, lengths
 
 
 class Top(nn.Module):
-    """The last `layers` layers of an encoder, copied: what `states` read -> unit vectors [texts, dim]."""
+    """A copy of the last `layers` layers of an encoder: what `states` returns -> unit vectors [texts, dim]."""
 
     def __init__(self, encoder: Any, layers: int) -> None:
         super().__init__()
         self.layers = copy.deepcopy(encoder.model.encoder.layer[len(encoder.model.encoder.layer) - layers :]).float()
         self.device = encoder.device
-        self.eval()  # without dropout: batches and seeds are what differs
+        self.eval()  # without dropout: only batches and seeds differ
 
-    def forward(self, read: np.ndarray, lengths: np.ndarray) -> Tensor:
+    def forward(self, hidden: np.ndarray, lengths: np.ndarray) -> Tensor:
         width = int(lengths.max())
-        x = torch.from_numpy(read[:, :width].astype(np.float32)).to(self.device)
+        x = torch.from_numpy(hidden[:, :width].astype(np.float32)).to(self.device)
         mask = (torch.arange(width) < torch.from_numpy(lengths)[:, None]).to(self.device)
         for layer in self.layers:
             x = layer(x, mask[:, None, None, :])
@@ -66,18 +66,18 @@ class Top(nn.Module):
         return nn.functional.normalize(mean, dim=-1)
 
     @torch.no_grad()
-    def vectors(self, read: np.ndarray, lengths: np.ndarray, batch: int = 64) -> np.ndarray:
-        """Unit vectors [texts, dim] float32 of many texts, those of like length together."""
-        out = np.zeros((len(read), read.shape[-1]), dtype=np.float32)
+    def vectors(self, hidden: np.ndarray, lengths: np.ndarray, batch: int = 64) -> np.ndarray:
+        """Unit vectors [texts, dim] float32 of many texts, in batches of similar length."""
+        out = np.zeros((len(hidden), hidden.shape[-1]), dtype=np.float32)
         order = np.argsort(-lengths, kind="stable")
         for start in range(0, len(order), batch):
             part = order[start : start + batch]
-            out[part] = self(read[part], lengths[part]).cpu().numpy()
+            out[part] = self(hidden[part], lengths[part]).cpu().numpy()
         return out
 
     @torch.no_grad()
     def restart(self, seed: int) -> Top:
-        """Draw all weights anew, as BERT's are before any training."""
+        """Redraw all weights as BERT's are drawn before any training."""
         rng = torch.Generator().manual_seed(seed)
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -13,20 +13,20 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """Name -> parameter or buffer itself; one that has several names goes by the first, as `state_dict` does not."""
-    kept = module.state_dict().keys()  # without buffers that are not to be stored, such as tables of angles
-    buffers = {name: buffer for name, buffer in module.named_buffers() if name in kept}
+    """Name -> parameter or buffer itself; one with several names has the first only, unlike in `state_dict`."""
+    stored = module.state_dict().keys()  # without buffers that are not to be stored, such as tables of angles
+    buffers = {name: buffer for name, buffer in module.named_buffers() if name in stored}
     return {**dict(module.named_parameters()), **buffers}
 
 
 def arrays(module: nn.Module) -> dict[str, np.ndarray]:
-    """Copies of them, as a stage returns them."""
+    """Copies of parameters and buffers by name, as a stage returns them."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in state_of(module).items()}
 
 
 @torch.no_grad()
 def load(module: M, weights: Mapping[str, Any]) -> M:
-    """Take them by name from arrays or tensors, wherever these lie; others are passed over. The module comes back."""
+    """Set parameters and buffers by name from arrays or tensors on any device; other names are ignored. The module."""
     for name, tensor in state_of(module).items():
         tensor.copy_(torch.as_tensor(weights[name]))
     return module

@@ -23,12 +23,15 @@ def tensor(pixels: Sequence[np.ndarray], scale: float = 1.0) -> Tensor:
 
 
 def feature_map(vision: Any, x: Tensor, floor: float = 0.0) -> Tensor:
-    """Pictures [n, 3, h, w] -> the map of the last convolution [n, 1280, h / 32, w / 32], float32, from 0 to 6."""
+    """Pictures [n, 3, h, w] -> the map of the last convolution [n, 1280, h / 32, w / 32], float32, from 0 to 6.
+
+    floor: see ReLUP in methods/vision/superglobal.py.
+    """
     return vision.model(x.to(vision.device, next(vision.model.parameters()).dtype), floor).float()
 
 
 def middle_map(vision: Any, x: Tensor, blocks: int) -> Tensor:
-    """The map behind the first `blocks` blocks, float32: [n, 112, h / 16, w / 16] behind 11."""
+    """The map after the first `blocks` blocks, float32: [n, 112, h / 16, w / 16] after 11."""
     x = vision.model.stem(x.to(vision.device, next(vision.model.parameters()).dtype))
     for block in vision.model.blocks[:blocks]:
         x = block(x)

@@ -1,4 +1,4 @@
-"""A run file as a method's output: what of it a cell takes."""
+"""A run file as a method's output: which part of it a cell takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders that ask no model."""
+"""Orders made without a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_random_is_fixed_per_seed_and_query(make_cell: MakeCell) -> None:
         return list(floors.random(cell).checked(cell).values[q])
 
     docs = [f"d{i}" for i in range(7)]
-    # written down: another process, day or machine draws the same
+    # written down, since every process and machine must draw the same
     assert order("q1", 0, docs) == GOLDEN_RANDOM
     assert order("q1", 0, docs[::-1]) == GOLDEN_RANDOM
     assert sorted(order("q2", 0, docs)) == docs

@@ -1,7 +1,7 @@
 """Listwise generation against the model step by step, and what becomes of its answers.
 
-The model at hand names passages in the order of the prompt, whatever they say. Here its head is turned, so that its
-answers are permutations that nobody gets by doing nothing.
+The model names passages in the order of the prompt, whatever they say. Here its head is changed so that its answers are
+permutations that do not come from doing nothing.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def lm(lm: LoadedModel) -> Iterator[LoadedModel]:
     weight = head.weight.detach().clone()
     letters = Listwise(lm, Meter(), 1).letters
     weight[[letters[i] for i in (2, 3, 1, 0)]] = head.weight.detach()[letters[:4]]
-    turned = torch.nn.Linear(*reversed(weight.shape), bias=False, device="meta")
-    turned.weight = torch.nn.Parameter(weight, requires_grad=False)
-    lm.model.set_output_embeddings(turned)
+    changed = torch.nn.Linear(*reversed(weight.shape), bias=False, device="meta")
+    changed.weight = torch.nn.Parameter(weight, requires_grad=False)
+    lm.model.set_output_embeddings(changed)
     yield lm
     lm.model.set_output_embeddings(head)
 
@@ -132,7 +132,7 @@ def test_first_token_orders_a_window_by_the_logits_of_one_uncached_pass(
     ("answer", "order", "malformed"),
     [
         ("[C] > [A] > [D] > [B]", "CADB", 0),
-        ("[D] > [B] > [B] > [Z]", "DBAC", 1),  # repaired: what is missing follows as it stood
+        ("[D] > [B] > [B] > [Z]", "DBAC", 1),  # repaired: missing passages follow in the order shown
     ],
 )
 def test_a_written_answer_is_read_to_its_last_letter(

@@ -46,10 +46,10 @@ def test_query_likelihood_and_yes_no_are_the_models_own(
         start = [*before, *ids("Passage:"), *passage]
 
         for variant, text in (("query_likelihood", query), ("query_likelihood_decoy", "board games")):
-            given = [*start, *ids(pointwise.WRITE), *after]
-            labels = torch.tensor([[-100] * len(given) + ids(text)])
+            prompt = [*start, *ids(pointwise.WRITE), *after]
+            labels = torch.tensor([[-100] * len(prompt) + ids(text)])
             with torch.inference_mode():
-                loss = lm.model(torch.tensor([given + ids(text)]), labels=labels).loss.item()
+                loss = lm.model(torch.tensor([prompt + ids(text)]), labels=labels).loss.item()
             assert scores[variant][d] == pytest.approx(-loss, abs=1e-3)
 
         z = uncached([*start, *ids("\nQuery:"), *ids(" " + query), *ids(pointwise.JUDGE), *after])[-1].exp()
@@ -65,15 +65,15 @@ def test_the_placebo_is_query_likelihood_of_the_decoy(make_cell: MakeCell, lm: A
 
 
 def test_pointwise_counts_every_token_it_feeds(make_cell: MakeCell, lm: Any, short: Any, monkeypatch: Any) -> None:
-    fed = []
+    sizes = []
     read = llm.Context.read
     monkeypatch.setattr(
-        llm.Context, "read", lambda self, rows, **kw: fed.append(sum(map(len, rows))) or read(self, rows, **kw)
+        llm.Context, "read", lambda self, rows, **kw: sizes.append(sum(map(len, rows))) or read(self, rows, **kw)
     )
     cell, _ = scored(make_cell, lm, short, "which river flows", "board games")
-    _shared, *rest = fed  # the shared beginning belongs to the cell
-    assert cell.meter.units["q1"]["input_tokens"] == sum(rest)
-    assert cell.meter.units["q1"]["forward_passes"] == len(rest)
+    _prefix, *readings = sizes  # the shared beginning belongs to the cell
+    assert cell.meter.units["q1"]["input_tokens"] == sum(readings)
+    assert cell.meter.units["q1"]["forward_passes"] == len(readings)
 
 
 def test_the_bi_encoder_scores_by_cosine(make_cell: MakeCell, encoder: Any) -> None:

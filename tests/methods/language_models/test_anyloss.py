@@ -26,6 +26,8 @@ from methods.language_models.anyloss import (
     objective,
     train,
 )
+from methods.parts.training import columns
+from methods.parts.training.folds import smote, standardise, stratified
 from rankrepro.benchmarks.tabular import Fold, TabularBenchmark, Task
 from rankrepro.cell import Cell, History
 
@@ -121,11 +123,11 @@ def test_gradient_is_that_of_finite_differences(loss: Loss) -> None:
 def test_gradient_of_f_beta_is_the_papers(name: str, b2: float) -> None:
     x, y, theta, a, s_y, s_h, s_yh = chain()
     loss = objective([Loss("any", name)])(torch.bmm(x, theta), y, torch.ones_like(y))
-    (got,) = torch.autograd.grad(loss.sum(), theta)
+    (gradient,) = torch.autograd.grad(loss.sum(), theta)
     xt = x.transpose(1, 2)
     denominator = b2 * s_y + s_h
     top = denominator * torch.bmm(xt, y[..., None] * a) - s_yh * torch.bmm(xt, a)
-    torch.testing.assert_close(got, -(1 + b2) * top / denominator**2)
+    torch.testing.assert_close(gradient, -(1 + b2) * top / denominator**2)
 
 
 def test_accuracy_g_mean_and_balanced_accuracy_are_the_papers_closed_forms() -> None:
@@ -200,7 +202,7 @@ def test_smote_balances_with_points_between_minority_neighbours() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate((rng.normal(size=(50, 2)), rng.uniform(10, 11, size=(8, 2))))
     y = np.repeat([0, 1], [50, 8])
-    grown, labels = anyloss.smote(x, y, rng)
+    grown, labels = smote(x, y, rng)
     assert labels.sum() == 50 and (labels == 0).sum() == 50
     assert np.array_equal(grown[:58], x)
     new = grown[58:]
@@ -210,9 +212,9 @@ def test_smote_balances_with_points_between_minority_neighbours() -> None:
 
 def test_stratified_holds_out_a_share_of_each_class() -> None:
     y = np.repeat([0, 1], [100, 9])
-    held = anyloss.stratified(y, 0.25, np.random.default_rng(0))
+    held = stratified(y, 0.25, np.random.default_rng(0))
     assert held[y == 0].sum() == 25 and held[y == 1].sum() == 2
-    assert not np.array_equal(held, anyloss.stratified(y, 0.25, np.random.default_rng(1)))
+    assert not np.array_equal(held, stratified(y, 0.25, np.random.default_rng(1)))
 
 
 # --- training ---
@@ -222,7 +224,7 @@ def test_stratified_holds_out_a_share_of_each_class() -> None:
 def test_training_side_by_side_is_training_alone(
     model: str, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Folds of different sizes are padded, columns share tensors, chunks cut them: none may leave a trace."""
+    """Padding of smaller folds, tensors shared by columns and cutting into chunks must change nothing."""
     folds = parts()
     rate = torch.linspace(0.01, 0.1, len(ALL), dtype=torch.float64).repeat(len(folds), 1)
     together = train(model, folds, ALL, rate, training)
@@ -245,12 +247,12 @@ def test_padding_has_no_influence() -> None:
 
 def test_batch_norm_of_the_whole_fold_is_torchs() -> None:
     rng = np.random.default_rng(0)
-    fit, other = anyloss.standardise(rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4)), rng.normal(size=(5, 4)))
+    fit, other = standardise(rng.normal(size=(30, 4)) @ rng.normal(size=(4, 4)), rng.normal(size=(5, 4)))
     x = torch.tensor(fit)
-    p = anyloss.mlp_start(4, rng, 2)
+    p = columns.mlp_start(4, rng, 2)
     p[1] = torch.tensor([1.5, 0.5]).double().view(1, 1, 2, 1)
     p[2] = torch.tensor([0.2, -0.1]).double().view(1, 1, 2, 1)
-    z = anyloss.mlp(p, x[None], (x.T @ x / 30)[None])[0, :, 0]
+    z = columns.mlp(p, x[None], (x.T @ x / 30)[None])[0, :, 0]
     h = torch.nn.functional.batch_norm(
         x @ p[0][0, :, :, 0], None, None, p[1].flatten(), p[2].flatten(), training=True, eps=1e-3
     )
@@ -264,7 +266,7 @@ def test_trained_long_cross_entropy_is_logistic_regression() -> None:
     (part,) = parts((300,))
     long = replace(DESCENT, steps=5000)
     (z,) = train("slp", [part], [Loss("bce")], torch.tensor([[2.0]], dtype=torch.float64), long)
-    fit, other = anyloss.standardise(part.fit_x, part.eval_x)
+    fit, other = standardise(part.fit_x, part.eval_x)
     expected = LogisticRegression(C=math.inf, tol=1e-10, max_iter=10_000).fit(fit, part.fit_y).decision_function(other)
     np.testing.assert_allclose(z[:, 0].numpy(), expected, atol=1e-4)
 
@@ -273,7 +275,7 @@ def test_adam_is_torchs() -> None:
     torch.manual_seed(0)
     a = torch.randn(1, 3, 1, dtype=torch.float64)
     mine, theirs = a.clone().requires_grad_(), a.clone().requires_grad_()
-    anyloss.adam([mine], lambda: torch.autograd.grad((mine**4).sum(), [mine]), torch.tensor([[0.05]]).double(), 20)
+    columns.adam([mine], lambda: torch.autograd.grad((mine**4).sum(), [mine]), torch.tensor([[0.05]]).double(), 20)
     optimiser = torch.optim.Adam([theirs], lr=0.05, eps=1e-7)
     for _ in range(20):
         optimiser.zero_grad()
@@ -282,7 +284,7 @@ def test_adam_is_torchs() -> None:
     torch.testing.assert_close(mine, theirs)
 
 
-def test_own_metric_is_learnt_where_cross_entropy_says_no() -> None:
+def test_the_f1_loss_finds_positives_where_cross_entropy_does_not() -> None:
     """5 % positives that overlap: cross-entropy predicts almost none of them, the F1 loss does."""
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], [950, 50])
@@ -297,7 +299,7 @@ def test_own_metric_is_learnt_where_cross_entropy_says_no() -> None:
 
 
 def task_of(n: int = 90, k: int = 3, seed: int = 0) -> Task:
-    """n rows whose first feature tells the label, dealt out to k folds."""
+    """n rows whose first feature tells the label, divided into k folds."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 3))
     y = (x[:, 0] + 0.5 * rng.normal(size=n) > 0.6).astype(int)
@@ -330,16 +332,16 @@ def test_an_arm_takes_the_rate_that_its_metric_likes_best_on_held_out_rows(loss,
     training = replace(DESCENT, rates=rates)
     folds = task_of(150, 5, seed=5).folds
     decisions = anyloss.decide("slp", folds, [Arm("a", loss, metric)], training, 7)["a"]
-    taken = []
+    best_rates = []
     for i, f in enumerate(folds):
-        held = anyloss.stratified(f.train_y, 0.25, np.random.default_rng([7, i]))
+        held = stratified(f.train_y, 0.25, np.random.default_rng([7, i]))
         rate, every = torch.tensor([rates]).double(), [loss] * 3
         (inner,) = train("slp", [Part(f.train_x[~held], f.train_y[~held], f.train_x[held])], every, rate, training)
         best = int(np.argmax([score(f.train_y[held], inner[:, k].numpy() > 0) for k in range(3)]))
         (outer,) = train("slp", [Part(f.train_x, f.train_y, f.test_x)], every, rate, training)
         assert np.array_equal(decisions[i], outer[:, best].numpy() > 0)
-        taken.append(best)
-    assert len(set(taken)) > 1
+        best_rates.append(best)
+    assert len(set(best_rates)) > 1
 
 
 def test_a_tuned_threshold_moves_with_the_metric() -> None:
@@ -350,7 +352,7 @@ def test_a_tuned_threshold_moves_with_the_metric() -> None:
 
 
 def test_no_prediction_depends_on_another_row_of_the_test_fold_or_on_its_label() -> None:
-    """A fold holds no test label; the features of other test rows must not matter either."""
+    """Folds have no test labels; the features of other test rows must not matter either."""
     folds = task_of().folds
     arms = anyloss.arms_of(SWEEP)
     whole = anyloss.decide("slp", folds, arms, DESCENT, 0)
@@ -390,7 +392,7 @@ def test_a_cell_returns_every_variant_in_row_order_and_resumes(
 
 
 def test_every_optimiser_that_a_card_may_name_is_one() -> None:
-    assert set(get_args(get_type_hints(Training)["optimiser"])) == set(anyloss.OPTIMISERS)
+    assert set(get_args(get_type_hints(Training)["optimiser"])) == set(columns.OPTIMISERS)
 
 
 def test_curves_hold_the_mean_training_loss_over_folds() -> None:

@@ -1,4 +1,4 @@
-"""LOST: the decomposition, what replaces a layer, and the decoder against that of transformers."""
+"""LOST: the decomposition, the layers it replaces, and the decoder against that of transformers."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def test_every_factorised_arm_of_the_card_has_as_many_parameters_as_lost():
 
 
 def test_memory_is_what_is_counted_and_less_than_full_rank():
-    found = {}
+    sizes = {}
     for name, form in {"full": Form("dense"), "lost": LOST}.items():
         out = train(cell(), form)
-        found[name] = out["facts"].values[MODEL]
-        assert found[name]["measured_bytes"] == found[name]["computed_bytes"]
-    assert found["lost"]["measured_bytes"] < found["full"]["measured_bytes"]
-    assert found["lost"]["by_residual"] == 1.0 and 0 < found["lost"]["residual_spread"] < 0.5
+        sizes[name] = out["facts"].values[MODEL]
+        assert sizes[name]["measured_bytes"] == sizes[name]["computed_bytes"]
+    assert sizes["lost"]["measured_bytes"] < sizes["full"]["measured_bytes"]
+    assert sizes["lost"]["by_residual"] == 1.0 and 0 < sizes["lost"]["residual_spread"] < 0.5
 
 
 def test_all_forms_decompose_the_same_draw():
@@ -175,8 +175,8 @@ def test_every_token_is_predicted_once_from_what_stands_before_it():
     with torch.no_grad():
         model.embedding.mul_(20)
     articles = {"long": np.arange(1, 24), "short": np.array([7, 3]), "exact": np.arange(10, 18)}
-    found = lost.likelihoods(model, articles, 0, context=8, size=3)
-    assert {a: n for a, (_, n) in found.items()} == {"long": 23, "short": 2, "exact": 8}
+    values = lost.likelihoods(model, articles, 0, context=8, size=3)
+    assert {a: n for a, (_, n) in values.items()} == {"long": 23, "short": 2, "exact": 8}
     for name, tokens in articles.items():
         whole, total = [0, *tokens.tolist()], 0.0
         for i in range(1, len(whole)):
@@ -184,14 +184,14 @@ def test_every_token_is_predicted_once_from_what_stands_before_it():
             with torch.no_grad():
                 z = model(torch.tensor([whole[start:i]]))[0, -1]
             total -= z.log_softmax(-1)[whole[i]].item()
-        assert found[name][0] == pytest.approx(total, rel=1e-4)
+        assert values[name][0] == pytest.approx(total, rel=1e-4)
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
 
 
 def tiny() -> LmBenchmark:
-    """A language whose next token is the last one plus one, with an article of it held out."""
+    """A language whose next token is the last one plus one, with two held-out articles."""
     walk = np.arange(600) % 11 + 1
     held = {"a": walk[3:20].astype(np.int32), "b": walk[5:12].astype(np.int32)}
     return LmBenchmark("tiny/lm", 12, 0, walk.astype(np.int32), held, held)
@@ -215,9 +215,9 @@ def test_it_learns_and_the_search_prefers_the_rate_that_does(form):
     floor = lost.unigram(cell()).values
     assert out["a"][1] == floor["a"][1] == 17
     assert out["a"][0] < 0.7 * floor["a"][0]
-    given: dict[str, Any] = {"recipe": RECIPE, "shape": SHAPE, "form": form, **READING}
-    found = lost.search(cell(), rates=[1e-5, 1e-2], search_share=0.5, **given)
-    assert found["best"] == [0.01] and found["values"][1] < found["values"][0] < math.log(12) + 0.5
+    arguments: dict[str, Any] = {"recipe": RECIPE, "shape": SHAPE, "form": form, **READING}
+    result = lost.search(cell(), rates=[1e-5, 1e-2], search_share=0.5, **arguments)
+    assert result["best"] == [0.01] and result["values"][1] < result["values"][0] < math.log(12) + 0.5
 
 
 def test_unigram_is_the_frequency():
@@ -229,10 +229,10 @@ def test_unigram_is_the_frequency():
 def test_a_search_looks_at_the_end_alone() -> None:
     """However often training validates, all rates are compared after the same tokens."""
     c = cell()
-    given: dict[str, Any] = {"recipe": RECIPE, "shape": SHAPE, "form": LOST, **READING}
-    found = lost.search(c, rates=[1e-2], search_share=1.0, **given)
+    arguments: dict[str, Any] = {"recipe": RECIPE, "shape": SHAPE, "form": LOST, **READING}
+    result = lost.search(c, rates=[1e-2], search_share=1.0, **arguments)
     assert dict(map(tuple, c.history.record()["rate_0.01_loss"])).keys() == {0, 40}
-    assert c.history.record()["rate_0.01_loss"][-1][1] == found["values"][0]
+    assert c.history.record()["rate_0.01_loss"][-1][1] == result["values"][0]
 
 
 def test_speed_counts_its_tokens():

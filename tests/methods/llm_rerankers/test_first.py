@@ -1,4 +1,4 @@
-"""FIRST: the losses, cached lower states against the whole model, where s is read, feedback, and a run end to end."""
+"""FIRST: the losses, cached states against the whole model, where s is read, feedback, and a run from end to end."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_losses_do_not_see_the_order_of_items_and_fall_for_the_teachers_orde
 
 
 def test_lists_of_a_batch_are_ranked_apart() -> None:
-    """The authors' batched form numbers ranks across rows; here a batch is the mean of its lists."""
+    """The authors' batched form counts ranks across rows; here a batch is the mean of its lists."""
     s, ranks = lists()
     alone = [weighted_ranknet(s[i : i + 1], ranks[i : i + 1]).item() for i in range(3)]
     assert weighted_ranknet(s, ranks).item() == pytest.approx(np.mean(alone))
@@ -144,16 +144,16 @@ def test_windows_hold_the_judged_article_which_the_teacher_puts_first(small: Ben
     w = prepared["windows"]
     queries = list(small.of_split("train", "validation").values())
     assert w["train"].tolist() == [True] * 6 + [False] * 2 and sorted(w["queries"]) == list(range(8))
-    for q, documents, ranks, permuted, own in zip(
+    for q, documents, ranks, permuted, relevant in zip(
         w["queries"], w["documents"], w["ranks"], w["permuted"], w["relevant"], strict=True
     ):
         assert len(set(documents)) == 4 and sorted(ranks) == sorted(permuted) == [1, 2, 3, 4]
-        assert [PLACES[d] for d in documents[own]] == [queries[q].id[1:]] and ranks[own].tolist() == [1]
+        assert [PLACES[d] for d in documents[relevant]] == [queries[q].id[1:]] and ranks[relevant].tolist() == [1]
     assert any((a != b).any() for a, b in zip(w["ranks"], w["permuted"], strict=True))
 
 
 def test_the_judged_article_stands_anywhere(small: Benchmark, encoder: Any) -> None:
-    """Uniform over places: 240 windows, an expected 60 at each of four; 3.5 deviations are 24."""
+    """Uniform over places: of 240 windows, 60 are expected at each of four places; 24 is 3.5 deviations."""
     many = Benchmark(
         "test/many", {f"q{i}": Query(f"q{i}", "a city", "train") for i in range(240)}
         | {"v": Query("v", "a city", "validation")}, small.corpus,
@@ -194,13 +194,13 @@ def test_states_and_top_are_the_whole_model(lm: Any, small: Benchmark, prepared:
 @torch.inference_mode()
 def test_the_placebos_answers_follow_the_same_prompts(lm: Any, small: Benchmark, prepared: Any) -> None:
     data = read_by(lm, small, prepared, "permuted")
-    own = read_by(lm, small, prepared)
-    i = next(i for i in range(8) if (data.tokens[i] != own.tokens[i]).any())
-    tokens = [*whole(lm, small, prepared, i)[: -len(own.tokens[i])], *data.tokens[i]]
+    teacher = read_by(lm, small, prepared)
+    i = next(i for i in range(8) if (data.tokens[i] != teacher.tokens[i]).any())
+    tokens = [*whole(lm, small, prepared, i)[: -len(teacher.tokens[i])], *data.tokens[i]]
     z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0]
-    found = data.top.logits(data.read(np.array([i]))[0][0])
-    assert (found - z[-len(data.tokens[i]) - 1 : -1]).abs().max() < 0.01 * z.abs().max()
-    np.testing.assert_allclose(data.scores(np.arange(8)), own.scores(np.arange(8)), atol=1e-4)
+    logits = data.top.logits(data.read(np.array([i]))[0][0])
+    assert (logits - z[-len(data.tokens[i]) - 1 : -1]).abs().max() < 0.01 * z.abs().max()
+    np.testing.assert_allclose(data.scores(np.arange(8)), teacher.scores(np.arange(8)), atol=1e-4)
 
 
 @torch.inference_mode()
@@ -229,7 +229,7 @@ def test_half_precision_reads_nearly_the_same_and_leaves_weights_alone(
 
 
 def test_every_letter_is_one_token_of_an_answer(lm: Any) -> None:
-    """Resolved in the text of an answer, not alone."""
+    """As part of an answer's text, not by itself."""
     prompts = Listwise(lm, make_cell().meter, 10)
     ranks = np.arange(20, 0, -1)
     text = " > ".join(f"[{letter}]" for letter in reversed(LETTERS[:20]))
@@ -269,11 +269,11 @@ LESSONS = {
 
 @pytest.fixture(scope="module")
 def trained(lm: Any, small: Benchmark, prepared: Any) -> dict[str, tuple[Cell, dict[str, np.ndarray]]]:
-    found = {}
+    runs = {}
     for name, lesson in LESSONS.items():
         c = train_cell(small, lm, prepared, search={"best": np.array([3e-4])})
-        found[name] = (c, first.train(c, lesson=lesson, recipe=RECIPE))
-    return found
+        runs[name] = (c, first.train(c, lesson=lesson, recipe=RECIPE))
+    return runs
 
 
 @torch.inference_mode()
@@ -293,7 +293,7 @@ def test_objectives_share_batches_and_budget_and_learn(lm: Any, small: Benchmark
         assert all((weights[n] != base[n]).any() for n in base)
 
 
-def test_what_is_kept_is_what_validation_saw_last(lm: Any, small: Benchmark, prepared: Any, trained: Any) -> None:
+def test_the_layers_stored_are_those_last_validated(lm: Any, small: Benchmark, prepared: Any, trained: Any) -> None:
     c, weights = trained["joint"]
     values = read_by(lm, small, prepared, top=load(Top(lm, 2), weights)).validation()
     assert {name: [value] for name, value in values.items()} == {name: weights[name].tolist() for name in values}
@@ -306,11 +306,11 @@ def test_the_search_takes_the_rate_that_agreed_best_on_the_same_budget(
     lm: Any, small: Benchmark, prepared: Any
 ) -> None:
     c, rates = train_cell(small, lm, prepared), [1e-9, 3e-3]
-    found = first.search(c, rates=rates, search_share=0.5, lesson=LESSONS["rank"], recipe=RECIPE)
+    result = first.search(c, rates=rates, search_share=0.5, lesson=LESSONS["rank"], recipe=RECIPE)
     curves = [c.history.record()[f"rate_{rate}_agreement"] for rate in rates]
     best = [max(value for step, value in curve if step > 0) for curve in curves]
-    assert found["values"].tolist() == best and best[0] != best[1]
-    assert found["best"][0] == rates[best.index(max(best))]
+    assert result["values"].tolist() == best and best[0] != best[1]
+    assert result["best"][0] == rates[best.index(max(best))]
     read = [c.meter.units[f"rate_{rate}"]["input_tokens"] for rate in rates]
     assert read[0] == read[1] and 750 <= read[0] < 1200
 
@@ -362,9 +362,9 @@ def test_feedback_moves_the_query_towards_the_teachers_order_and_nothing_else() 
     passages = rng.normal(size=(6, 16))
     passages /= np.linalg.norm(passages, axis=1, keepdims=True)
     query = passages[5] + 0.1 * rng.normal(size=16)  # the retriever's best is the teacher's last
-    kept, asked = passages.copy(), query.copy()
+    passages_before, query_before = passages.copy(), query.copy()
     moved = refine(query, passages, 200, 0.005)
-    assert (passages == kept).all() and (query == asked).all()
+    assert (passages == passages_before).all() and (query == query_before).all()
     before, after = passages @ query, passages @ moved
     assert agreement(after, -np.arange(6)) > agreement(before, -np.arange(6))
     np.testing.assert_allclose(refine(query, passages, 0, 0.005), query, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Windows walked by several ways of decoding: each against the same way walked alone, and against the model itself."""
+"""Walks over windows with several ways of decoding: each against the same way alone, and against the model itself."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_ways_walk_side_by_side_as_each_does_alone_and_share_the_reading(lm: Any
         return cell, walk(cell, Listwise(lm, cell.meter, 12), list(cell.queries), 4, 2, ways)
 
     ways = ("single", "constrained", "prompt")
-    together, found = walked(*ways)
+    shared, by_query = walked(*ways)
     apart = 0.0
     for way in ways:
         cell, alone = walked(way)
-        assert {q: walks[way] for q, walks in found.items()} == {q: walks[way] for q, walks in alone.items()}
+        assert {q: walks[way] for q, walks in by_query.items()} == {q: walks[way] for q, walks in alone.items()}
         apart += sum(units["input_tokens"] for units in cell.meter.units.values())
-    for q, walks in found.items():
-        assert walks["prompt"].order == list(together.candidates[q]) != walks["single"].order
-        assert all(sorted(w.order) == sorted(together.candidates[q]) and len(w.malformed) == 2 for w in walks.values())
+    for q, walks in by_query.items():
+        assert walks["prompt"].order == list(shared.candidates[q]) != walks["single"].order
+        assert all(sorted(w.order) == sorted(shared.candidates[q]) and len(w.malformed) == 2 for w in walks.values())
         assert not any(walks["single"].malformed + walks["constrained"].malformed)
-    assert sum(units["input_tokens"] for units in together.meter.units.values()) < 0.9 * apart
+    assert sum(units["input_tokens"] for units in shared.meter.units.values()) < 0.9 * apart

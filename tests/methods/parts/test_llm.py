@@ -33,7 +33,7 @@ def test_padded_batch_equals_single_forward(lm: Any, rows: list[list[int]], chun
 
 
 def test_shared_prefix_with_holes_equals_no_cache(lm: Any, rows: list[list[int]]) -> None:
-    """Read a prefix once, continue it by rows of unequal length, pick and repeat rows, continue again."""
+    """Read a prefix once, continue it with rows of unequal length, pick and repeat rows, continue again."""
     prefix, end = llm.ids(lm, "Here is a fact:"), [llm.ids(lm, " countries and rivers"), llm.ids(lm, " birds"), []]
     one = llm.Context(lm)
     one.read([prefix])
@@ -67,9 +67,9 @@ def test_mean_logprob_is_the_models_own_loss(lm: Any, rows: list[list[int]]) -> 
     context = llm.Context(lm, 3)
     last = context.read_to_last(rows)
     before = context.slots
-    found = llm.mean_logprob(context, last, continuation)
+    values = llm.mean_logprob(context, last, continuation)
     assert context.slots == before
-    for row, value in zip(rows, found, strict=True):
+    for row, value in zip(rows, values, strict=True):
         tokens = torch.tensor([row + continuation])
         labels = torch.tensor([[-100] * len(row) + continuation])
         with torch.inference_mode():
@@ -177,13 +177,13 @@ def test_the_gradient_is_that_of_each_row_by_itself(tiny: Any) -> None:
     completions, weights = [[5, 0], [11], [1, 2, 3]], [1.0, -2.0, 0.5]
     weight = tiny.model.model.layers[0].self_attn.q_proj.weight
     together = sum(w * x.sum() for w, x in zip(weights, llm.logprobs(tiny, PROMPTS, completions), strict=True))
-    (found,) = torch.autograd.grad(together, weight)
+    (gradient,) = torch.autograd.grad(together, weight)
     expected = torch.zeros_like(weight)
     for prompt, completion, w in zip(PROMPTS, completions, weights, strict=True):
         labels = torch.tensor([[-100] * len(prompt) + completion])
         loss = tiny.model(torch.tensor([prompt + completion]), labels=labels).loss  # the mean over a completion
         expected -= w * len(completion) * torch.autograd.grad(loss, weight)[0]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_samples_go_by_the_generator_and_not_by_who_ends_when(tiny: Any) -> None:
@@ -223,4 +223,4 @@ def test_the_sampled_policy_gradient_of_one_token_is_the_exact_one(tiny: Any) ->
         halves.append(torch.autograd.grad((logprobs * gains[half]).mean(), weight)[0])
     sampled = (halves[0] + halves[1]) / 2
     assert (sampled - exact).norm() < 0.1 * exact.norm()
-    assert (halves[0] - halves[1]).norm() > 0  # it was sampled
+    assert (halves[0] - halves[1]).norm() > 0  # otherwise nothing was sampled

@@ -1,4 +1,4 @@
-"""Adapters of linear layers: nothing at first, the same merged or not, and they alone are trained."""
+"""Adapters of linear layers: they change nothing at first, act the same merged or not, and alone are trained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ X = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
 
 
 def drawn(adapters: nn.ModuleDict) -> nn.ModuleDict:
-    """With B away from 0."""
+    """The adapters with B other than 0."""
     rng = torch.Generator().manual_seed(2)
     for adapter in adapters.values():
         adapter.b.data.normal_(0, 0.5, generator=rng)

@@ -1,4 +1,4 @@
-"""The best documents: against sorting all of them, with ties to five decimals and documents left out."""
+"""The best documents against sorting all of them, with ties to five decimals and excluded documents."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def test_it_is_sorting_by_score_then_id(levels, k, out, random):
     noise = np.array([random.uniform(-4e-6, 4e-6) for _ in ids])  # below the fifth decimal
     excluded = {f"d{i:02}" for i in out}
     expected = sorted((-level, d) for level, d in zip(levels, ids, strict=True) if d not in excluded)[:k]
-    found = best(ids, np.array(levels) + noise, k, excluded)
-    assert [(d, round(score)) for d, score in found.items()] == [(d, -level) for level, d in expected]
+    top = best(ids, np.array(levels) + noise, k, excluded)
+    assert [(d, round(score)) for d, score in top.items()] == [(d, -level) for level, d in expected]
 
 
 def test_ties_are_those_of_five_decimals_and_scores_stay_as_they_are():
     scores = np.array([0.3000001, 0.3, -0.1234567], dtype=np.float32)
-    found = best(["b", "a", "c"], scores, 3)
-    assert list(found) == ["a", "b", "c"] and list(found.values()) == [float(scores[i]) for i in (1, 0, 2)]
+    top = best(["b", "a", "c"], scores, 3)
+    assert list(top) == ["a", "b", "c"] and list(top.values()) == [float(scores[i]) for i in (1, 0, 2)]
     assert best(["a", "b"], np.array([1.0, 2.0]), 5, {"a", "b", "z"}) == {}

@@ -1,4 +1,4 @@
-"""The training loop: a run killed and resumed ends bit by bit where an undisturbed one does, whatever it trains."""
+"""The training loop: a run killed and resumed ends bit by bit like an undisturbed one, whatever it trains."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cell(shards: Path | None = None, seed: int = 0, **inputs: Any) -> Cell:
 
 
 class Mortal(Task):
-    """Dies in step `die`; until then it learns, and remembers the steps it saw."""
+    """Learns and records its steps until it dies in step `die`."""
 
     module: Any
 
@@ -89,7 +89,7 @@ class Normed(Toy):
 
 
 class Grouped(Toy):
-    """The first layer learns ten times as fast as the last, and a part of it not at all."""
+    """The first layer's weight learns ten times as fast as the last layer, its bias not at all."""
 
     def groups(self) -> list[Group]:
         first, _, last = self.module
@@ -104,7 +104,7 @@ class Skipping(Toy):
 
 
 class Epochs(Toy):
-    """Reads what it shuffled for the epoch before it shuffles again: order, place and generator are its state."""
+    """Reads the whole shuffled epoch before it shuffles again: order, place and generator are its state."""
 
     def __init__(self, die: int = -1) -> None:
         super().__init__(die)
@@ -129,10 +129,10 @@ REWARDS = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1
 
 
 class Grpo(Mortal):
-    """A policy of one token by GRPO: groups of 6 answers to each of 3 contexts, drawn anew every 3 steps.
+    """A policy of one token by GRPO: groups of 6 answers to each of 3 contexts, redrawn every 3 steps.
 
-    A clipped ratio to the policy that drew them, advantages normalised within a group (Shao et al. 2024). Groups that
-    all won or all lost teach nothing; where all groups are such, the step is skipped.
+    A clipped ratio to the policy that drew them, advantages normalised within a group (Shao et al. 2024). A group whose
+    answers all have the same reward teaches nothing; if that is so for all groups, the step is skipped.
     """
 
     watch, higher = "reward", True
@@ -187,8 +187,10 @@ def plackett_luce(s: Tensor, orders: Tensor) -> Tensor:
 
 
 class PlackettLuce(Mortal):
-    """A ranking policy by REINFORCE: whole permutations are drawn (Gumbel), DCG is their reward, the others' mean the
-    baseline. Two permutations of every draw teach a step each."""
+    """A ranking policy by REINFORCE: permutations are drawn (Gumbel), their reward is DCG, its baseline the others'.
+
+    Every draw has 24 permutations, 8 for each of three steps.
+    """
 
     watch, higher = "DCG", True
 
@@ -259,7 +261,7 @@ def test_a_killed_run_ends_where_an_undisturbed_one_does(tmp_path: Path, kind: s
 
     with pytest.raises(KeyboardInterrupt):
         fit(cell(tmp_path / "torn"), "run", make(die), recipe)
-    torch.rand(3)  # whatever happens to the global generator meanwhile
+    torch.rand(3)  # the global generator may be used in the meantime
     again, resumed = make(-1), cell(tmp_path / "torn")
     fitted = fit(resumed, "run", again, recipe)
     assert fitted == reference and fitted.steps == 25
@@ -389,12 +391,11 @@ class One(Mortal):
 STEP = Recipe(tokens=1, rate=0.1, warmup=0.0, schedule="constant", clip=0.0)
 
 
-def test_a_group_learns_at_its_own_rate_and_one_that_is_none_stays() -> None:
+def test_a_group_learns_at_its_own_rate_and_parameters_in_no_group_stay() -> None:
     task = One(lambda m, v: m.sum() + v.sum(), (0.5, 3.0))
     fit(cell(), "run", task, STEP)
-    torch.testing.assert_close(
-        task.module.matrix.data, torch.full((2, 2), 1 - 0.5 * 0.1)
-    )  # Adam's first step: the rate
+    # Adam's first step is the rate
+    torch.testing.assert_close(task.module.matrix.data, torch.full((2, 2), 1 - 0.5 * 0.1))
     torch.testing.assert_close(task.module.vector.data, torch.full((2,), 1 - 3 * 0.1))
     toy = Grouped()
     before = toy.module[0].bias.detach().clone()
@@ -455,7 +456,7 @@ def test_a_run_of_skipped_steps_ends_and_says_so() -> None:
 
     c = cell()
     fitted = fit(c, "run", Skipping(), RECIPE)
-    assert (fitted.steps, fitted.skipped, fitted.tokens) == (25, 8, 16 * 25)  # a skipped one counts as the others do
+    assert (fitted.steps, fitted.skipped, fitted.tokens) == (25, 8, 16 * 25)  # a skipped step counts like the others
     assert c.meter.units["run"]["input_tokens"] == 16 * 17  # but nothing was read
 
 
@@ -463,8 +464,8 @@ def test_a_run_of_skipped_steps_ends_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
-def test_best_and_last_are_both_there_and_early_stopping_stops(keep: Any) -> None:
-    values = iter([2.0, 3.0, 4.0, math.nan, 1.0])  # the first before any step: no candidate; nan is never better
+def test_both_best_and_last_weights_are_returned_and_early_stopping_stops(keep: Any) -> None:
+    values = iter([2.0, 3.0, 4.0, math.nan, 1.0])  # the first is before any step: never the best; nan is never better
     seen: list[dict[str, Tensor]] = []
 
     class Scripted(Normed):
@@ -480,7 +481,7 @@ def test_best_and_last_are_both_there_and_early_stopping_stops(keep: Any) -> Non
     assert equal(weights.state_of(weights.load(toy.module, fitted.at_best)), seen[1])
 
 
-def test_a_value_that_is_watched_and_not_there_is_named() -> None:
+def test_a_watched_value_that_validation_lacks_is_named() -> None:
     toy = Toy()
     toy.watch = "los"
     with pytest.raises(UnknownName, match="did you mean 'loss'"):
@@ -491,7 +492,7 @@ def test_a_value_that_is_watched_and_not_there_is_named() -> None:
 
 
 class Fragile(Toy):
-    """Diverges where the loop gave it a rate above 1."""
+    """Diverges at rates above 1, which are labelled with `e+`."""
 
     def learn(self, i: int) -> Loss | None:
         loss = super().learn(i)
@@ -507,8 +508,8 @@ def test_search_gives_every_rate_the_same_run_and_takes_divergence_for_an_answer
         return tasks[-1]
 
     c = cell()
-    found = searched(c, make, replace(RECIPE, tokens=16 * 50), [1e-5, 0.02, 1e20], 0.5)
-    assert found["best"].tolist() == [0.02] and found["values"][2] == math.inf
+    result = searched(c, make, replace(RECIPE, tokens=16 * 50), [1e-5, 0.02, 1e20], 0.5)
+    assert result["best"].tolist() == [0.02] and result["values"][2] == math.inf
     assert [task.seen for task in tasks] == [list(range(25)), list(range(25)), [0]]
     assert {name.removesuffix("_loss") for name in c.history.record()} == {
         "rate_1e-05", "rate_0.02", "rate_1e+20", "rate_1e-05_training", "rate_0.02_training",
@@ -518,8 +519,8 @@ def test_search_gives_every_rate_the_same_run_and_takes_divergence_for_an_answer
 
 
 def test_more_is_better_where_the_task_says_so() -> None:
-    found = searched(cell(), Grpo, replace(RECIPE, tokens=18 * 25), [1e-6, 0.3], 1.0)
-    assert found["best"].tolist() == [0.3] and found["values"][1] > found["values"][0]
+    result = searched(cell(), Grpo, replace(RECIPE, tokens=18 * 25), [1e-6, 0.3], 1.0)
+    assert result["best"].tolist() == [0.3] and result["values"][1] > result["values"][0]
 
 
 def test_training_takes_the_recipes_rate_or_a_stages_or_searches() -> None:
@@ -557,7 +558,7 @@ def test_policies_learn(kind: str) -> None:
 
 
 def test_grpos_gradient_is_the_policys_less_a_groups_own_share() -> None:
-    """Over all groups of two answers, advantages less the group's mean: (1 - 1/2) of the exact gradient."""
+    """Summed over all groups of two answers, with the group's mean as baseline: (1 - 1/2) of the exact gradient."""
     task = Grpo()
     policy = task.module(torch.eye(3)).softmax(-1)
     (exact,) = torch.autograd.grad((policy * REWARDS).sum(-1).mean(), task.module.weight)

@@ -54,8 +54,8 @@ def test_any_walk_keeps_the_documents_and_finds_the_best(numbers: list[int], sha
     order = [str(n) for n in numbers]
     done = slide({"a": order}, *shape, by_number)["a"]
     assert sorted(done) == sorted(order)
-    kept = min(shape[0] - shape[1], len(order))  # what overlaps from one window to the next
-    assert done[:kept] == sorted(order, key=int)[:kept]
+    overlap = min(shape[0] - shape[1], len(order))  # what overlaps from one window to the next
+    assert done[:overlap] == sorted(order, key=int)[:overlap]
 
 
 def test_windows_that_cannot_be_walked_are_named() -> None:

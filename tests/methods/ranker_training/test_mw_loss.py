@@ -45,17 +45,17 @@ def batch(b: int = 5, h: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Te
 
 def test_the_losses_are_the_printed_sums():
     s, positive, negative = batch()
-    own = [s[i, positive[i]].item() for i in range(5)]
+    scores = [s[i, positive[i]].item() for i in range(5)]
     others = [s[i][negative[i]].tolist() for i in range(5)]
     assert len(others[0]) == 2 * 5 + 4  # H B + (B - 1)
     cl = [-math.log(math.exp(p / TAU) / (math.exp(p / TAU) + sum(math.exp(x / TAU) for x in n)))
-          for p, n in zip(own, others, strict=True)]  # fmt: skip
+          for p, n in zip(scores, others, strict=True)]  # fmt: skip
     assert contrastive(s, positive, negative, TAU).item() == pytest.approx(np.mean(cl))
     union = [x for n in others for x in n]
-    mw = [math.log1p(math.exp(-(p - x) / TAU)) for p in own for x in union]
+    mw = [math.log1p(math.exp(-(p - x) / TAU)) for p in scores for x in union]
     assert len(mw) == 5 * 5 * (2 * 5 + 4)
     assert mann_whitney(s, positive, negative, TAU).item() == pytest.approx(np.mean(mw))
-    within = [np.mean([math.log1p(math.exp(-(p - x) / TAU)) for x in n]) for p, n in zip(own, others, strict=True)]
+    within = [np.mean([math.log1p(math.exp(-(p - x) / TAU)) for x in n]) for p, n in zip(scores, others, strict=True)]
     assert within_query(s, positive, negative, TAU).item() == pytest.approx(np.mean(within))
 
 
@@ -69,7 +69,7 @@ def test_an_offset_of_a_query_leaves_the_contrastive_loss_and_not_the_mw_loss():
 
 
 def test_only_the_mw_loss_pulls_the_levels_of_queries_together():
-    """The gradient of an offset of a query: 0 but for the MW loss, which pulls it to the others."""
+    """The gradient of a query's offset is 0 except for the MW loss, which pulls it to the others."""
     s, positive, negative = batch()
     high = torch.zeros(5, 1, dtype=torch.float64)
     high[2] = 1.0
@@ -115,8 +115,8 @@ def test_a_passage_relevant_to_a_query_is_never_its_negative():
     for i in range(6):
         b = batch_of(d, i, 4, 0, permuted=False)
         assert isinstance(b, Batch) and len(b.passages) == 8
-        for row, own, negative in zip(b.rows, b.positive, b.negative, strict=True):
-            assert b.passages[own] in d.positives[row]
+        for row, place, negative in zip(b.rows, b.positive, b.negative, strict=True):
+            assert b.passages[place] in d.positives[row]
             assert not set(b.passages[negative.numpy()]) & set(d.positives[row])
         seen |= set(b.rows.tolist())
     assert seen == set(range(12))
@@ -147,7 +147,7 @@ def test_states_and_top_are_the_encoder(encoder):
         assert np.abs(vectors - encode(encoder, TEXTS, 12, 8)).max() < 2e-3  # half precision between the two
 
 
-def test_restart_draws_all_of_the_top_anew_and_load_brings_it_back(encoder):
+def test_restart_redraws_the_whole_top_and_load_restores_it(encoder):
     top = Top(encoder, 2)
     before = arrays(top)
     again = arrays(Top(encoder, 2).restart(3))
@@ -193,10 +193,10 @@ def train_cell(small, encoder, prepared, rate: float) -> Cell:
 
 
 def test_negatives_are_neither_judged_nor_relevant_to_validation(small, prepared):
-    found = prepared["negatives"]["negatives"]
+    rows = prepared["negatives"]["negatives"]
     training = list(small.of_split("train"))
-    assert found.shape == (9, 2)
-    for q, row in zip(training, found, strict=True):
+    assert rows.shape == (9, 2)
+    for q, row in zip(training, rows, strict=True):
         names = {WORDS[i] for i in row}
         assert len(names) == 2 and q[1:] not in names and not names & set(WORDS[9:])
     held = prepared["negatives"]["held"]
@@ -210,13 +210,13 @@ def test_negatives_are_neither_judged_nor_relevant_to_validation(small, prepared
 
 def test_validation_by_hand():
     s = np.array([[0.9, 0.5, 0.1], [0.2, 0.3, 0.4]])
-    found = mw_loss.validation(s, [[0], [1]])
-    assert found["RR"] == pytest.approx((1 + 1 / 2) / 2)
-    assert found["AUC"] == pytest.approx(roc_auc_score([1, 0, 0, 0, 1, 0], s.ravel()))
+    values = mw_loss.validation(s, [[0], [1]])
+    assert values["RR"] == pytest.approx((1 + 1 / 2) / 2)
+    assert values["AUC"] == pytest.approx(roc_auc_score([1, 0, 0, 0, 1, 0], s.ravel()))
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))
-def test_every_loss_gets_layers_drawn_anew_off_the_floor(small, encoder, prepared, loss):
+def test_every_loss_gets_redrawn_layers_off_the_floor(small, encoder, prepared, loss):
     c = train_cell(small, encoder, prepared, 1e-3)
     out = mw_loss.train(c, lesson=lesson(loss=loss), recipe=RECIPE)
     curve = dict(map(tuple, c.history.record()["training_loss"]))
@@ -245,11 +245,11 @@ def test_arms_share_batches_and_budget(small, encoder, prepared):
 
 def test_the_search_gives_every_rate_the_same_budget_and_takes_its_best_value(small, encoder, prepared):
     c = make_cell(benchmark=small, models={"encoder": encoder}, inputs=prepared)
-    found = mw_loss.search(c, rates=[1e-9, 1e-4, 1e-2], search_share=0.5, lesson=lesson(), recipe=RECIPE)
+    result = mw_loss.search(c, rates=[1e-9, 1e-4, 1e-2], search_share=0.5, lesson=lesson(), recipe=RECIPE)
     curves = [c.history.record()[f"rate_{rate}_RR"] for rate in (1e-9, 1e-4, 1e-2)]
     best = [max(value for step, value in curve if step > 0) for curve in curves]
-    assert found["values"].tolist() == best
-    assert found["best"][0] == found["rates"][best.index(max(best))]
+    assert result["values"].tolist() == best
+    assert result["best"][0] == result["rates"][best.index(max(best))]
     read = [c.meter.units[f"rate_{rate}"]["input_tokens"] for rate in (1e-9, 1e-4, 1e-2)]
     assert read[0] == read[1] == read[2] and 2000 <= read[0] < 2300
 
@@ -259,7 +259,7 @@ def test_a_card_may_name_every_loss():
 
 
 def test_retrieval_of_the_untouched_encoder_is_dense_search(small, encoder):
-    """The order of `encode`'s cosines, scores taken from other queries' levels by hand."""
+    """Order and scores are those of `encode`'s cosines."""
     c = make_cell(benchmark=small, models={"encoder": encoder})
     c.inputs = {"lower_corpus": mw_loss.lower_corpus(c, top=1, passage_tokens=16)}
     c.inputs |= {"weights": mw_loss.start(c, top=1, start="tuned")}

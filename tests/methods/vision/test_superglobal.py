@@ -86,7 +86,7 @@ def test_whitening_makes_numbers_uncorrelated(rng: np.random.Generator) -> None:
 
 
 def by_the_book(q: np.ndarray, v: np.ndarray, k: int, beta: float) -> np.ndarray:
-    """The six lines of the re-ranker, with loops."""
+    """The re-ranker, written with loops."""
     m = len(v)
     out = np.empty_like(v)
     for i in range(m):
@@ -165,13 +165,13 @@ def test_the_first_m_stay_the_first_m(cell: Cell) -> None:
         assert order[:10] != docs[:10]  # and something happened
 
 
-def test_a_permuted_cell_scores_the_same_vectors_for_others(cell: Cell) -> None:
-    plain, dealt = (
+def test_a_permuted_cell_gives_candidates_the_scores_of_others(cell: Cell) -> None:
+    plain, shuffled = (
         superglobal.rerank(cell, **{**PLAIN, "permuted": permuted}, grid=GRID).values for permuted in (False, True)
     )
     for q, docs in cell.candidates.items():
-        assert sorted(plain[q].values()) == pytest.approx(sorted(dealt[q].values()), abs=1e-5)
-        assert [plain[q][d] for d in docs[:10]] != pytest.approx([dealt[q][d] for d in docs[:10]])
+        assert sorted(plain[q].values()) == pytest.approx(sorted(shuffled[q].values()), abs=1e-5)
+        assert [plain[q][d] for d in docs[:10]] != pytest.approx([shuffled[q][d] for d in docs[:10]])
 
 
 def test_settings_are_chosen_on_validation_queries_alone(cell: Cell) -> None:
@@ -183,14 +183,14 @@ def test_settings_are_chosen_on_validation_queries_alone(cell: Cell) -> None:
     }
 
     # of one hard picture, 1 / rank after easy and junk ones are dropped
-    def worth(values) -> float:
+    def precision(values) -> float:
         ranks = [
             [d for d in sorted(values[q], key=lambda d: -values[q][d]) if d not in ("d05", "d07")] for q in ("q0", "q1")
         ]
         return float(np.mean([1 / (1 + order.index("d03")) for order in ranks]))
 
-    worths = {settings: worth(values) for settings, values in singles.items()}
-    assert worth(chosen) == max(worths.values()) > min(worths.values()) and chosen in singles.values()
+    precisions = {settings: precision(values) for settings, values in singles.items()}
+    assert precision(chosen) == max(precisions.values()) > min(precisions.values()) and chosen in singles.values()
 
 
 def test_every_mode_that_a_card_may_name_is_one() -> None:
@@ -205,7 +205,7 @@ def test_the_tail_keeps_its_order_below() -> None:
 # --- search ----------------------------------------------------------------------------------------------------------
 
 
-def test_search_is_cosine_and_chance_deals_the_database_out(cell: Cell) -> None:
+def test_search_is_cosine_and_chance_shuffles_the_database(cell: Cell) -> None:
     outputs = superglobal.search(cell, depth=7, permuted="all")
     vectors, order = cell.inputs["descriptors"]["all"], superglobal.names(cell)
     for q, scores in outputs["all"].values.items():
@@ -240,7 +240,7 @@ def test_a_shifted_map_matches_and_a_random_one_does_not(rng: np.random.Generato
     assert matches(a, b, 24) == 12 * 13  # all cells that both have
     assert matches(a, a, 24) == 12 * 16
     assert matches(a, unit(rng.normal(size=(12, 16, 32))), 24) < 30
-    assert matches(a[:1, :3], b[:1, :3], 24) == 0  # too few to say
+    assert matches(a[:1, :3], b[:1, :3], 24) == 0  # too few matches for a map
 
 
 def test_matching_is_repeatable_and_keeps_ties_in_order(cell: Cell, rng: np.random.Generator) -> None:
