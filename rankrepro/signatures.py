@@ -76,7 +76,7 @@ class Signature:
             if bundle := self._dataclass(self.definition.module, arg.annotation):
                 found |= self._fields(bundle)
             else:
-                found[arg.arg] = _parameter(arg.arg, arg.annotation, default)
+                found[arg.arg] = _parameter(arg.arg, self._spelled_out(arg.annotation), default)
         return found
 
     @cached_property
@@ -108,6 +108,15 @@ class Signature:
         for definition in self.code.reach(self.definition):
             if definition.name in self.code.module(definition.module).bindings:
                 yield from _items(self.code.node(definition), attribute)
+
+    def _spelled_out(self, annotation: ast.expr) -> ast.expr:
+        """What an alias such as `Mode = Literal["a", "b"]` stands for; any other annotation as it is."""
+        name = annotation.id if isinstance(annotation, ast.Name) else ""
+        target = self.code.resolve(f"{self.definition.module}.{name}") if name else None
+        if target is None or target.name not in self.code.module(target.module).bindings:
+            return annotation
+        node = self.code.node(target)
+        return node.value if isinstance(node, ast.Assign) else annotation
 
     def _dataclass(self, module: str, annotation: ast.expr) -> Definition | None:
         """The dataclass of ours that an annotation names."""

@@ -173,6 +173,9 @@ def without(spec: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return kept
 
 
+PARTED = {"tuned": "rerank"}  # a function of its own today -> what it was a part of
+
+
 @pytest.mark.parametrize("key", first_form())
 def test_the_second_form_says_what_the_first_said(key: str, cards: Mapping[str, Card]) -> None:
     """No arm, stage, claim, table, timing or reported number is lost; parameters have a test of their own."""
@@ -184,9 +187,10 @@ def test_the_second_form_says_what_the_first_said(key: str, cards: Mapping[str, 
             apart = ["fn", "params", "seconds", "label", "out"]  # functions have moved; nothing read `out`
             apart += ["seeds"] if part == "arms" else []  # which a scale may give instead
             assert without(now[name], *apart) == without(then[name], *apart), name
-            assert now[name]["fn"].split(".")[1] == then[name]["fn"].split(".")[1], name
+            function = now[name]["fn"].split(".")[1]
+            assert PARTED.get(function, function) == then[name]["fn"].split(".")[1], name
     for part, name in (("claims", "id"), ("tables", "name"), ("timings", "name")):
-        apart = ["origin", "quantity", "test"]  # words that are new, and tests that lie elsewhere now
+        apart = ["origin", "quantity", "sentence", "restated", "test"]  # words, and tests that lie elsewhere now
         then = {item[name]: without(item, *apart) for item in old.get(part, [])}
         assert {item[name]: without(item, *apart) for item in new.get(part, [])} == then
     numbers = [sorted(json.dumps(r, sort_keys=True) for r in data.get("reported", [])) for data in (old, new)]

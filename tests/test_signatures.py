@@ -122,3 +122,10 @@ def test_flat_parameters_become_arguments() -> None:
     arguments = bind(method, {"top": 3, "tokens": 7, "betas": [0.8, 0.9]})
     assert arguments == {"top": 3, "recipe": Recipe(tokens=7, betas=(0.8, 0.9))}
     assert method(None, **arguments) == {"top": 3, "loss": "a", "recipe": Recipe(tokens=7, betas=(0.8, 0.9))}
+
+
+def test_an_alias_of_choices_is_spelled_out(code: Code, tmp_path: Path) -> None:
+    text = 'from typing import Literal\nMode = Literal["fast", "slow"]\ndef go(cell, *, mode: Mode):\n    return mode\n'
+    (tmp_path / "methods" / "aliased.py").write_text(text)
+    with pytest.raises(UnknownName, match="did you mean 'fast'"):
+        signatures.of("aliased.go", Code(root=tmp_path)).parameters["mode"].check("fst", "card: here")

@@ -207,36 +207,49 @@ MODES: dict[str, Callable[..., Array]] = {
 }
 
 
+Mode = Literal["superglobal", "database_only", "query_only", "alpha"]
+
+
 def rerank(
-    cell: Cell,
-    *,
-    mode: Literal["superglobal", "database_only", "query_only", "alpha"],
-    configuration: str,
-    grid: dict[str, list[float]],
-    permuted: bool,
+    cell: Cell, *, mode: Mode, configuration: str, grid: dict[str, list[float]], permuted: bool = False
 ) -> Ranking:
     """Re-rank the first m candidates; the others follow in their order.
 
-    configuration: of the stage `descriptors`. grid: m, k and beta or alpha -> values; if there are several, the best
-    combination on validation queries is chosen. permuted: candidates get each other's vectors.
+    configuration: of the stage `descriptors`. grid: m, k and beta or alpha -> the one value of each. permuted:
+    candidates get each other's vectors.
     """
-    d, row = cell.inputs["descriptors"][configuration], {n: i for i, n in enumerate(names(cell))}
+    settings = {name: value for name, (value,) in grid.items()}
+    score = Reranker(cell, mode, configuration, permuted)
+    return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q, settings) for q in queries}, batch=16))
+
+
+def tuned(cell: Cell, *, mode: Mode, configuration: str, grid: dict[str, list[float]]) -> Ranking:
+    """The same with the values of a grid that are best on validation queries, of all combinations."""
+    score = Reranker(cell, mode, configuration)
     options = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-    def score(q: str, settings: Mapping[str, Any]) -> dict[str, float]:
-        parameters = {n: value for n, value in settings.items() if n != "m"}
-        docs = list(cell.candidates[q])
-        rows = np.array([row[cell.document(x).image] for x in docs[: settings["m"]]])
-        if permuted:
-            rows = np.random.default_rng([cell.seed, len(docs)]).permutation(rows)
-        head = MODES[mode](d[row[cell.pictures[q]]], d[rows], **parameters)
-        return with_tail(docs, head)
-
-    chosen = options[0]
-    if len(options) > 1:
-        values = [_validated(cell, {q: score(q, o) for q in cell.benchmark.of_split("validation")}) for o in options]
-        chosen = options[int(np.argmax(values))]
+    validation = cell.benchmark.of_split("validation")
+    judgments = {q: cell.benchmark.judgments[q] for q in validation}
+    values = [hard_precision({q: score(q, o) for q in validation}, judgments) for o in options]
+    chosen = options[int(np.argmax(values))]
     return Ranking(cell.map(list(cell.queries), lambda queries: {q: score(q, chosen) for q in queries}, batch=16))
+
+
+class Reranker:
+    """Scores of a query's candidates by one mode."""
+
+    def __init__(self, cell: Cell, mode: Mode, configuration: str, permuted: bool = False) -> None:
+        self.cell, self.mode, self.permuted = cell, mode, permuted
+        self.vectors = cell.inputs["descriptors"][configuration]
+        self.row = {name: i for i, name in enumerate(names(cell))}
+
+    def __call__(self, q: str, settings: Mapping[str, float]) -> dict[str, float]:
+        parameters = {name: value for name, value in settings.items() if name != "m"}
+        docs = list(self.cell.candidates[q])
+        rows = np.array([self.row[self.cell.document(x).image] for x in docs[: int(settings["m"])]])
+        if self.permuted:
+            rows = np.random.default_rng([self.cell.seed, len(docs)]).permutation(rows)
+        query = self.vectors[self.row[self.cell.pictures[q]]]
+        return with_tail(docs, MODES[self.mode](query, self.vectors[rows], **parameters))
 
 
 def with_tail(docs: Sequence[str], head: Array) -> dict[str, float]:
@@ -246,13 +259,12 @@ def with_tail(docs: Sequence[str], head: Array) -> dict[str, float]:
     return scores | {x: last - 1 - i for i, x in enumerate(docs[len(head) :])}
 
 
-def _validated(cell: Cell, scores: Mapping[str, Mapping[str, float]]) -> float:
-    """Mean average precision of hard pictures, without easy and junk ones, over validation queries that have any."""
+def hard_precision(scores: Mapping[str, Mapping[str, float]], judgments: Mapping[str, Mapping[str, int]]) -> float:
+    """Mean average precision of hard pictures, without easy and junk ones, over the queries that have any."""
     precisions = []
     for q, ranked in scores.items():
-        grades = cell.benchmark.judgments[q]
-        order = [d for d in sorted(ranked, key=lambda d: -ranked[d]) if grades.get(d, 1) == 1]
-        ranks = [i for i, d in enumerate(order) if d in grades]
+        order = [d for d in sorted(ranked, key=lambda d: -ranked[d]) if judgments[q].get(d, 1) == 1]
+        ranks = [i for i, d in enumerate(order) if d in judgments[q]]
         if ranks:
             precisions.append(np.mean([(j + 1) / (i + 1) for j, i in enumerate(ranks)]))
     return float(np.mean(precisions))

@@ -33,7 +33,7 @@ from rankrepro.benchmarks.images import ImageBenchmark
 from rankrepro.cell import Cell, Ranking
 
 MakeCell = Callable[..., Cell]
-PLAIN: dict[str, Any] = {"mode": "superglobal", "configuration": "all", "permuted": False}
+PLAIN: dict[str, Any] = {"mode": "superglobal", "configuration": "all"}
 GRID = {"m": [10], "k": [3], "beta": [0.15]}
 
 
@@ -167,7 +167,7 @@ def test_the_first_m_stay_the_first_m(cell: Cell) -> None:
 
 def test_a_permuted_cell_gives_candidates_the_scores_of_others(cell: Cell) -> None:
     plain, shuffled = (
-        superglobal.rerank(cell, **{**PLAIN, "permuted": permuted}, grid=GRID).values for permuted in (False, True)
+        superglobal.rerank(cell, **PLAIN, grid=GRID, permuted=permuted).values for permuted in (False, True)
     )
     for q, docs in cell.candidates.items():
         assert sorted(plain[q].values()) == pytest.approx(sorted(shuffled[q].values()), abs=1e-5)
@@ -176,7 +176,7 @@ def test_a_permuted_cell_gives_candidates_the_scores_of_others(cell: Cell) -> No
 
 def test_settings_are_chosen_on_validation_queries_alone(cell: Cell) -> None:
     grid = {"m": [5, 20], "k": [2, 5], "beta": [0.0, 1.0]}
-    chosen = superglobal.rerank(cell, **PLAIN, grid=grid).values
+    chosen = superglobal.tuned(cell, **PLAIN, grid=grid).values
     singles = {
         settings: superglobal.rerank(cell, **PLAIN, grid={n: [v] for n, v in zip(grid, settings, strict=True)}).values
         for settings in itertools.product(*grid.values())
