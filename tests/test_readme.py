@@ -170,6 +170,9 @@ def test_the_verdicts_it_tells_are_the_published_ones() -> None:
     )
     published = {f.parent.name for f in (ROOT / "reports" / "desk").glob("*/results.json")}
     assert lines and {key for key, _ in lines} <= published  # more may be published than README tells of
+    papers = {key for key, card in cards.load_cards().items() if card.family != "controls"}
+    run, every = map(int, re.findall(r"(\d+) of (\d+) papers have run", README.read_text())[0])
+    assert run <= len(published & papers) and every <= len(papers)
     for key, told in lines:
         page = json.loads((ROOT / "reports" / "desk" / key / "results.json").read_text())["papers"][key]
         found = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]
