@@ -1,7 +1,9 @@
-"""The README, taken literally: the code blocks of two sections are run in a copy of the project, in their order."""
+"""The documentation, taken literally: blocks of code are run in a copy of the project, and names are checked."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
 import re
@@ -10,15 +12,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cells
 import pytest
+import yaml
 
+from rankrepro import cards, measure_names
+from rankrepro.card_form import expanded
+from rankrepro.cell import OUTPUTS, Cell
 from tests_support import ROOT, Project, make_project
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+README, CONTRACT = ROOT / "README.md", ROOT / "docs" / "contract.md"
 
 
-def section(title: str) -> str:
-    return (ROOT / "README.md").read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(title: str, page: Path = README) -> str:
+    return page.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 @pytest.fixture
@@ -46,22 +54,33 @@ def masked(text: str) -> str:
 
 
 def follow(project: Project, text: str) -> str:
-    """Run the blocks of a section: shell as it is, Python into the file named before it, text against the output."""
+    """Run the blocks of a page in their order; what the last command printed.
+
+    Shell is run as it is. Python and YAML go into the file that is named before them; Python without a file is run, a
+    part of a card without a file is read. Text is compared with what the last command printed.
+    """
     env = project.env() | {"PATH": f"{project.folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    here = env | {"PYTHONPATH": os.pathsep.join([str(project.folder), str(project.folder / "tests")])}
     output, end = "", 0
     for block in BLOCK.finditer(text):
         language, code, before = block[1], block[2], text[end : block.start()]
         end = block.end()
-        if language == "python":
-            name = re.findall(r"`([\w/]+\.py)`", before)[-1]
-            (project.folder / name).write_text(code)
+        named = re.findall(r"`([\w/]+\.(?:py|yaml))`[^`]*$", before)
+        if language in ("python", "yaml") and named:
+            file = project.folder / named[0]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(code)
+        elif language == "yaml":
+            expanded(yaml.safe_load(code), "the documentation")
         elif language == "text":
             for line in code.splitlines():
-                assert masked(line) in masked(output), f"README shows '{line}', but:\n{output}"
+                assert masked(line) in masked(output), f"the documentation shows '{line}', but:\n{output}"
         else:
+            command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code]
             done = subprocess.run(
-                ["bash", "-euc", code], cwd=project.folder, env=env, capture_output=True, text=True, timeout=300
-            )
+                command, cwd=project.folder, env=here if language == "python" else env,
+                capture_output=True, text=True, timeout=300,
+            )  # fmt: skip
             assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
             output = done.stdout
     return output
@@ -72,6 +91,8 @@ def test_the_reader_plugs_in_a_method_and_judges_a_run(project: Project) -> None
     shown = project.python("-m", "rankrepro", "show", "mine").stdout
     assert re.search(r"mine-placebo \(placebo\) +placebo failed as it must", shown)
 
+    follow(project, section("First-stage runs and benchmarks for other tools"))
+
     evaluated = follow(project, section("Judge a run file"))
     assert "854 of 854 queries" in evaluated and "215 queries are of other splits" in evaluated
     for measure in ("nDCG@10", "RR"):
@@ -79,6 +100,59 @@ def test_the_reader_plugs_in_a_method_and_judges_a_run(project: Project) -> None
         places = re.findall(r"^ *(\d)( >)? +(my|mine\.rerank|baselines\.random) +0\.\d", table, re.MULTILINE)
         assert [name for _, _, name in places] == ["mine.rerank", "my", "baselines.random"], evaluated
         assert [name for _, mark, name in places if mark] == ["my"]
+
+
+def test_the_worked_example_of_the_contract_runs(project: Project) -> None:
+    follow(project, CONTRACT.read_text())
+    judged = json.loads((project.results / "judged" / "late" / "results.json").read_text())["papers"]["late"]
+    assert [t["name"] for t in judged["timings"]] == ["late_over_one_vector"]
+    assert {c["verdict"] for c in judged["claims"]} == {"smoke"}
+
+
+def test_the_contract_names_what_there_is() -> None:
+    page = CONTRACT.read_text()
+    every = cards.load_cards()["baselines"]
+    rows = {f"baselines.{row}" for arm in every.arms for row in every.rows(arm)}
+    assert rows == set(re.findall(r"`(baselines\.\w+)`", page))
+
+    controls = {f"{f.stem}.{name}" for f in (ROOT / "methods" / "controls").glob("[!_]*.py") for name in functions(f)}
+    named = set(re.findall(r"`(\w+\.\w+)`", section("Shared controls", CONTRACT)))
+    assert named - rows - {"candidates.from"} == controls
+
+    parts = {f"{f.parent.name}.{f.stem}" for f in (ROOT / "methods" / "parts").glob("*/[!_]*.py")}
+    assert parts == set(re.findall(r"`(\w+\.\w+)`", re.sub(r"\|[^|]*\|$", "", section("Parts", CONTRACT), flags=re.M)))
+
+    fixtures = functions(ROOT / "tests" / "methods" / "conftest.py")
+    table = re.findall(r"^\| (`.*?) \|", section("Tests", CONTRACT), re.M)
+    assert set(re.findall(r"`(\w+)`", " ".join(table))) == set(fixtures)
+    assert all(f"{name}=" in page for name, p in inspect.signature(cells.make_cell).parameters.items() if p.kind == 3)
+
+    own = {name for name in (*vars(Cell), *Cell.__dataclass_fields__) if not name.startswith("_")}
+    table = " ".join(re.findall(r"^\| (`.*?`) \|", section("The cell", CONTRACT), re.M))
+    assert own <= set(re.findall(r"\w+", table)), own - set(re.findall(r"\w+", table))
+    for output in OUTPUTS.values():
+        assert f"| `{output.__name__}` |" in page
+    for name in re.findall(r"`([^`]+)`", section("Measures", CONTRACT)):
+        if not re.search(r"fact:|^m\(|/", name):
+            measure_names.check(name)
+
+
+def functions(file: Path) -> list[str]:
+    """Names of the public functions of a file."""
+    tree = ast.parse(file.read_text())
+    return [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/contract.md", "docs/cluster.md"])
+def test_what_a_page_links_to_exists(page: str) -> None:
+    file = ROOT / page
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", file.read_text()):
+        path, _, anchor = target.partition("#")
+        other = (file.parent / path).resolve() if path else file
+        assert other.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", other.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}, target
 
 
 def test_every_command_of_the_table_exists() -> None:
@@ -96,6 +170,9 @@ def test_the_verdicts_it_tells_are_the_published_ones() -> None:
     )
     published = {f.parent.name for f in (ROOT / "reports" / "desk").glob("*/results.json")}
     assert lines and {key for key, _ in lines} <= published  # more may be published than README tells of
+    papers = {key for key, card in cards.load_cards().items() if card.family != "controls"}
+    run, every = map(int, re.findall(r"(\d+) of (\d+) papers have run", README.read_text())[0])
+    assert run <= len(published & papers) and every <= len(papers)
     for key, told in lines:
         page = json.loads((ROOT / "reports" / "desk" / key / "results.json").read_text())["papers"][key]
         found = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]

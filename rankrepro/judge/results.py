@@ -41,7 +41,7 @@ def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> No
         "examples": shown(card, values, results["papers"][paper]["claims"]),
         "results": results,
     }
-    write_runs(paper, values)
+    write_runs(card, values)
     target = folder / "judged" / paper
     target.mkdir(parents=True, exist_ok=True)
     for name, value in files.items():
@@ -147,14 +147,21 @@ def _poses(truth: Truth) -> Mapping[str, Sequence[Any]]:
     return truth.poses if isinstance(truth, ImageTruth) else {}
 
 
-def write_runs(paper: str, values: Values) -> None:
-    """First-stage runs of a paper's own arms as TREC files: `runs/<benchmark>/<row>-<digest>.trec`."""
-    for row in (r for r in values.plan.rows if r.startswith(f"{paper}.")):
-        for benchmark, cells in values.plan.rows[row].items():
-            _, digest, variant = cells[0]
-            output = values.output(digest, variant)
-            if isinstance(output, Retrieval):
-                write_run(values.folder / "runs" / benchmark, row, digest, output.values)
+def write_runs(card: Card, values: Values) -> None:
+    """What a paper's arms retrieved or were given to re-rank, as TREC files: `runs/<benchmark>/<row>-<digest>.trec`."""
+
+    def write(row: str, benchmark: str, digest: str, variant: str) -> None:
+        output = values.output(digest, variant)
+        if isinstance(output, Retrieval):
+            write_run(values.folder / "runs" / benchmark, row, digest, output.values)
+
+    for arm, spec in card.arms.items():
+        for row in (f"{card.key}.{name}" for name in card.rows(arm)):
+            for benchmark, cells in values.plan.rows.get(row, {}).items():
+                _, digest, variant = cells[0]
+                write(row, benchmark, digest, variant)
+                if source := values.plan.nodes[digest].spec["candidates"]:
+                    write(qualify(card, spec["candidates"]["from"]), benchmark, source["digest"], source["variant"])
 
 
 def clean(value: Any) -> Any:
