@@ -146,11 +146,22 @@ def test_reported_rows_and_columns_become_one_entry_per_number() -> None:
          "x.yaml: reported.0.ours.rows: unknown row 'rwo'; did you mean 'row'"),
         ("reported: [{columns: [col], rows: {r: [1]}, ours: {rows: {}, columns: {cl: {}}}}]", UnknownName,
          "x.yaml: reported.0.ours.columns: unknown column 'cl'; did you mean 'col'"),
+        ("defaults: {arms: [a]}\narms: {a: {}}", ConfigError, "x.yaml: defaults.arms: needs a mapping"),
+        ("arms: {'{}': {each: {a: {k: 1}}, params: 3}}", ConfigError, "x.yaml: arms.{}.params: needs a mapping"),
+        ("reported: [{columns: 3, rows: {}}]", ConfigError, "x.yaml: reported.0.columns: needs a list of names, not 3"),
+        ("reported: [{columns: [c], rows: {r: [1]}, ours: {columns: 3}}]", ConfigError,
+         "x.yaml: reported.0.ours.columns: needs a mapping"),
+        ("reported: [{columns: [c], rows: {r: [1]}, ours: {rows: {r: a}, columns: {c: nDCG}}}]", ConfigError,
+         "x.yaml: reported.0.ours.columns.c: needs a mapping"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_form_is_named(text: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=re.escape(words)):
         unrolled(text)
+
+
+def test_what_is_no_card_at_all_is_left_to_the_schema() -> None:
+    assert unrolled("scales: [quick]") == {"scales": ["quick"]}
 
 
 # --- the seven cards of the first form -------------------------------------------------------------------------------
