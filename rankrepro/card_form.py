@@ -8,7 +8,7 @@
       "{}": {each: losses, fn: mw_loss.retrieve, label: "{label}, trained", inputs: {weights: "train_{}"}}
 
 A template (an arm, stage, claim, table or timing with `each`) becomes one copy per item. In its keys and strings `{}`
-is the item's name and `{label}` the item's value of that name; a string that is nothing but `{label}` becomes the value
+is the item's name and `{label}` the item's value of that name; a string that is only `{label}` becomes the value
 itself. Values that no template of the list names in this way are parameters: they are merged into `params` of arms and
 stages, below what the template says itself (`own: false`: not at all).
 """
@@ -93,14 +93,14 @@ def _section(
                 result[name] = _with_defaults(one, defaults)
         return result
     if isinstance(section, list):
-        made = (
+        specs = (
             one
             for i, spec in enumerate(section)
             for _, one in _unrolled("", spec, kind, lists, words, f"{where}: {kind}.{_named(spec, i)}")
         )
-        # what is compared with nothing (a timing, an identity, a sentence not tested yet) has no measure to be given
+        # what is not compared (a timing, an identity, a sentence not tested yet) takes no default measure
         tested = kind != "claims"
-        return [_with_defaults(m, defaults if tested or _compares(m) else {}) for m in made]
+        return [_with_defaults(m, defaults if tested or _compares(m) else {}) for m in specs]
     return section
 
 
@@ -126,14 +126,14 @@ def _unrolled(
     for name, item in items.items():
         one = _filled(template, name, item, where)
         filled_in = words.get(named, set()) if isinstance(named, str) else _fields(template)
-        own = {k: v for k, v in item.items() if k not in filled_in}
-        if own and kind in ("arms", "stages") and spec.get("own", True):
-            one["params"] = {**own, **_mapping(one.get("params", {}), f"{where}.params")}
+        params = {k: v for k, v in item.items() if k not in filled_in}
+        if params and kind in ("arms", "stages") and spec.get("own", True):
+            one["params"] = {**params, **_mapping(one.get("params", {}), f"{where}.params")}
         yield str(_filled(key, name, item, where)), one
 
 
 def _with_defaults(spec: Any, defaults: Mapping[str, Any]) -> Any:
-    """What a spec does not say itself; `null` in the spec: nothing of the kind."""
+    """The spec with defaults for what it does not say; `null` in the spec removes a default."""
     return {k: v for k, v in {**defaults, **spec}.items() if v is not None} if isinstance(spec, dict) else spec
 
 
@@ -168,8 +168,8 @@ def _filled(value: Any, name: str, item: Item, where: str) -> Any:
             raise UnknownName("value", field, item, where=f"{where}: item '{name}'")
         return item[field] if field else name
 
-    whole = FIELD.fullmatch(value)
-    return copy.deepcopy(known(whole[1])) if whole else FIELD.sub(lambda m: str(known(m[1])), value)
+    field_alone = FIELD.fullmatch(value)
+    return copy.deepcopy(known(field_alone[1])) if field_alone else FIELD.sub(lambda m: str(known(m[1])), value)
 
 
 def _every_arm(data: Mapping[str, Any]) -> None:

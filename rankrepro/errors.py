@@ -10,7 +10,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says wh
 
 
 class RankReproError(Exception):
-    """Base of every error a user can cause or mend."""
+    """Base of every error that a user can cause or fix."""
 
 
 class ConfigError(RankReproError):

@@ -178,10 +178,10 @@ def cards() -> dict[str, Card]:
 
 def without(spec: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """A spec without these keys, with its text on one line and the default order of candidates left out."""
-    kept = {k: " ".join(v.split()) if isinstance(v, str) else v for k, v in spec.items() if k not in keys}
-    if "candidates" in kept:
-        kept["candidates"] = {k: v for k, v in kept["candidates"].items() if (k, v) != ("order", "first_stage")}
-    return kept
+    rest = {k: " ".join(v.split()) if isinstance(v, str) else v for k, v in spec.items() if k not in keys}
+    if "candidates" in rest:
+        rest["candidates"] = {k: v for k, v in rest["candidates"].items() if (k, v) != ("order", "first_stage")}
+    return rest
 
 
 @pytest.mark.parametrize("key", first_form())
@@ -221,11 +221,11 @@ def test_at_every_scale_the_same_runs_with_the_same_parameters(key: str, scale: 
             assert where[0] == where[1], arm
     given = then.get("params", {})
     for name, spec in {**old.get("stages", {}), **old["arms"]}.items():
-        own = {**card.stages, **card.arms}[name]
-        takes = signatures.of(own["fn"]).parameters
+        node = {**card.stages, **card.arms}[name]
+        takes = signatures.of(node["fn"]).parameters
         params = {**spec.get("params", {}), **given.get("all", {}), **given.get(name, {})}
         expected = {k: v for k, v in params.items() if k in takes}  # `all` gave every function everything
-        assert parameters.of_node(card, name, own, scale, METHODS) == expected, name
+        assert parameters.of_node(card, name, node, scale, METHODS) == expected, name
 
 
 @pytest.mark.parametrize("scale", ["quick", "desk"])

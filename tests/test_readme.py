@@ -96,7 +96,7 @@ def test_the_verdicts_it_tells_are_the_published_ones() -> None:
     )
     published = {f.parent.name for f in (ROOT / "reports" / "desk").glob("*/results.json")}
     assert lines and {key for key, _ in lines} <= published  # more may be published than README tells of
-    for key, told in lines:
+    for key, words in lines:
         page = json.loads((ROOT / "reports" / "desk" / key / "results.json").read_text())["papers"][key]
-        found = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]
-        assert told == ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found))
+        verdicts = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]
+        assert words == ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))

@@ -70,7 +70,7 @@ def test_an_id_of_ir_datasets_as_a_benchmark(built, registered, tmp_path):
     # on disk the corpus is a reference, and comes back as one
     base.write(tmp_path, benchmark, read)
     assert not (tmp_path / "corpus.jsonl").exists()
-    again = base.read(tmp_path, "beir/toy")
+    again = irds.read(tmp_path, "beir/toy")
     assert again.queries == benchmark.queries and list(again.corpus) == list(ours.corpus)
     with pytest.raises(KeyError):
         again.corpus["nowhere"]
