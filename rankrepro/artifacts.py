@@ -29,7 +29,15 @@ from typing import IO, Any
 import yaml
 
 from rankrepro import files
-from rankrepro.errors import DISK_FULL, ArtifactError, ChecksumMismatch, ConfigError, DiskBudgetError, UnknownName
+from rankrepro.errors import (
+    DISK_FULL,
+    ArtifactError,
+    ChecksumMismatch,
+    ConfigError,
+    DiskBudgetError,
+    UnknownName,
+    first_line,
+)
 
 CATALOGUE = Path(__file__).parents[1] / "config" / "artifacts.yaml"
 MANIFEST = "artifact.json"
@@ -500,11 +508,11 @@ def _fetch_hub(artifact: Artifact, cache: Path) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     hub = hub_dir(cache)
-    held = sum(p.stat().st_size for p in hub.glob(f"models--{artifact.name.replace('/', '--')}/blobs/*"))
+    downloaded = sum(p.stat().st_size for p in hub.glob(f"models--{artifact.name.replace('/', '--')}/blobs/*"))
     try:
         hub.mkdir(parents=True, exist_ok=True)
         if not constants.HF_HUB_OFFLINE:  # then nothing is downloaded
-            check_disk(hub, max(0, artifact.size - held), artifact.id)
+            check_disk(hub, max(0, artifact.size - downloaded), artifact.id)
         return Path(
             snapshot_download(
                 artifact.name, revision=artifact.revision, cache_dir=hub, allow_patterns=list(artifact.members)
@@ -515,9 +523,8 @@ def _fetch_hub(artifact: Artifact, cache: Path) -> Path:
     except Exception as error:  # the client passes on errors of three libraries
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise _disk_error(error, hub, artifact.id) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtifactError(
-            f"{artifact.id}: cannot fetch {artifact.name} at revision {artifact.revision}: {reason}\n"
+            f"{artifact.id}: cannot fetch {artifact.name} at revision {artifact.revision}: {first_line(error)}\n"
             "  check the network (and that HF_HUB_OFFLINE is not set); for a gated model accept its licence on its "
             "page and run `hf auth login`; on a node without network, fetch it first from one with, into the same "
             "RANKREPRO_CACHE"

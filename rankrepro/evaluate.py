@@ -16,7 +16,7 @@ from rankrepro.benchmarks import pinned
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
 from rankrepro.cards import Card, row_index
 from rankrepro.cell import Retrieval
-from rankrepro.errors import BenchmarkError, ConfigError, RankReproError, RunFileError, UnknownName
+from rankrepro.errors import BenchmarkError, ConfigError, RankReproError, RunFileError, UnknownName, first_line
 from rankrepro.judge import measures, statistics
 from rankrepro.judge.statistics import Sample
 from rankrepro.plan import DEFAULT_SPLIT
@@ -109,8 +109,9 @@ def _of_ir_datasets(benchmark_id: str, entry: Any, cache: Path) -> Ground:
     except RankReproError:
         raise
     except Exception as error:  # ir_datasets passes on errors of the network and of parsers
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BenchmarkError(f"{benchmark_id}: ir_datasets cannot fetch its queries and judgments: {reason}") from error
+        raise BenchmarkError(
+            f"{benchmark_id}: ir_datasets cannot fetch its queries and judgments: {first_line(error)}"
+        ) from error
     return _ground(benchmark, truth, None)
 
 

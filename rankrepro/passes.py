@@ -49,25 +49,25 @@ def in_halves(forward: Forward, name: str) -> Forward:
     """
     import torch
 
-    most: int | None = None  # rows at a time
+    largest: int | None = None  # rows at a time
 
     @wraps(forward)
     def read(*args: Any, **kwargs: Any) -> Any:
-        nonlocal most
+        nonlocal largest
         rows = next(len(x) for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))
         outputs, start = [], 0
         while start < rows:
-            some = slice(start, start + min(most or rows, rows))
+            chunk = slice(start, start + min(largest or rows, rows))
             try:
-                keywords = {name: _rows(value, some) for name, value in kwargs.items()}
-                outputs.append(forward(*(_rows(value, some) for value in args), **keywords))
-                start = some.stop
+                keywords = {name: _rows(value, chunk) for name, value in kwargs.items()}
+                outputs.append(forward(*(_rows(value, chunk) for value in args), **keywords))
+                start = chunk.stop
             except Exception as error:
-                held = min(some.stop, rows) - some.start
-                if held == 1 or torch.is_grad_enabled() or not out_of_memory(error):
+                size = min(chunk.stop, rows) - chunk.start
+                if size == 1 or torch.is_grad_enabled() or not out_of_memory(error):
                     raise
-                most = held // 2
-                print(f"{name}: out of memory with {held} rows at a time: {most} from now on")
+                largest = size // 2
+                print(f"{name}: out of memory with {size} rows at a time: {largest} from now on")
         return outputs[0] if len(outputs) == 1 else _joined(outputs)
 
     return read
@@ -84,11 +84,11 @@ def out_of_memory(error: Exception) -> bool:
     return True
 
 
-def _rows(value: Any, some: slice) -> Any:
+def _rows(value: Any, chunk: slice) -> Any:
     """The rows of a tensor; anything else as it is."""
     import torch
 
-    return value[some] if isinstance(value, torch.Tensor) and value.ndim else value
+    return value[chunk] if isinstance(value, torch.Tensor) and value.ndim else value
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rankrepro.cards import PAPERS, file_of, load_cards, load_yaml
+from rankrepro.cli import main
 from rankrepro.errors import ConfigError
 from rankrepro.plan import make_plan
 
@@ -134,6 +135,19 @@ def test_what_cannot_be_right_is_answered_with_card_arm_and_remedy(
 ) -> None:
     message = answer(edited(tmp_path, key, path, edit), key)
     assert all(word in message for word in words), message
+
+
+def test_a_command_prints_the_answer_as_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    papers = edited(tmp_path, "icr", "claims/icr-multihop/where", lambda _: "several_relevent")
+    monkeypatch.setattr("rankrepro.cli.plan.load_cards", lambda: load_cards(papers))
+    monkeypatch.setattr("sys.argv", ["rankrepro", "plan", "--papers", "icr"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    printed = capsys.readouterr()
+    assert left.value.code == 1 and printed.out == ""
+    assert printed.err.startswith("UnknownName: ") and printed.err.count("\n") == 1
 
 
 def test_a_copy_of_the_cards_without_an_edit_is_planned(tmp_path: Path) -> None:

@@ -141,19 +141,19 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     """Effects with their intervals, one panel for effects of one kind: differences, ratios, shares."""
     import altair as alt
 
-    shown = [c for c in claims if c["effect"] is not None and c["kind"] != "identity"]
-    if not shown:
+    effects = [c for c in claims if c["effect"] is not None and c["kind"] != "identity"]
+    if not effects:
         return None
     panels: dict[str, list[Row]] = {}
-    for c in shown:
+    for c in effects:
         words = KINDS[c["kind"]].words
         panels.setdefault(words.axis.format(measure=c["measure"] or "seconds"), []).append(c)
     data = Data()
     charts = [_panel(data, title, group, card) for title, group in panels.items()]
     chart = alt.vconcat(*charts, spacing=26).resolve_scale(x="independent", color="shared", shape="shared")
-    sides = [side(c) for c in shown]
+    sides = [side(c) for c in effects]
     takeaway = (
-        f"{plural(len(shown), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
+        f"{plural(len(effects), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
         f"(upright line; faint: the smallest effect that counts), {sides.count(-1)} on the other side, "
         f"{sides.count(0)} with one that holds it."
     )
@@ -166,7 +166,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
             Cell(interval(c["ci"])),
             Cell(number(no_effect(c), 2), sort=no_effect(c)),
         ]
-        for c in shown
+        for c in effects
     ]
     records = [
         {
@@ -178,7 +178,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
             "ci_high": c["ci"][1],
             "no_effect": no_effect(c),
         }
-        for c in shown
+        for c in effects
     ]
     sheet = Sheet(
         "Effects of the claims", ["claim", "kind", "verdict", "effect", "95 % interval", "no effect"], lines, records
@@ -365,16 +365,16 @@ def _place_labels(rows: list[dict[str, Any]]) -> None:
     for name in {r["benchmark"] for r in rows}:
         of_benchmark = [r for r in rows if r["benchmark"] == name]
         xs, ys = _unit([math.log(r["seconds"]) for r in of_benchmark]), _unit([r["value"] for r in of_benchmark])
-        taken: list[tuple[float, float, float]] = []  # from, to, height: in shares of the panel
+        labels: list[tuple[float, float, float]] = []  # from, to, height: in shares of the panel
         for r, x, y in sorted(zip(of_benchmark, xs, ys, strict=True), key=lambda point: -point[2]):
             r |= {"left": "", "right": ""}
             label = r["arm"].removeprefix("baselines.")
             width = 0.02 * len(label) + 0.05
             for place in ("left", "right") if x > 0.5 else ("right", "left"):
                 low, high = (x - width, x) if place == "left" else (x, x + width)
-                free = all(high < a or b < low or abs(y - h) > 0.08 for a, b, h in taken)
+                free = all(high < a or b < low or abs(y - h) > 0.08 for a, b, h in labels)
                 if r["front"] and free:
-                    taken.append((low, high, y))
+                    labels.append((low, high, y))
                     r[place] = label
                     break
 

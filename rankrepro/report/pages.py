@@ -256,7 +256,7 @@ def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None
     timings = {t["name"]: t for t in results["timings"]}
     verdicts = {c["id"]: sentences.verdict(c, key, timings, labels) for c in claims}
     tables = [(t, sheets.of_table(t, key)) for t in results["tables"] if t["rows"]]
-    made: dict[str, Any] = {
+    other_sheets: dict[str, Any] = {
         "claims": sheets.of_claims(claims, verdicts),
         "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
         "reported": sheets.of_reported(results["reported"], ours(paper), key) if results["reported"] else None,
@@ -264,7 +264,11 @@ def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None
         "cells": sheets.of_cells(results["cells"], key),
     }
     figures = drawn(paper)
-    every = [*(s for _, group in tables for s in group), *filter(None, made.values()), *(f.sheet for f in figures)]
+    every = [
+        *(s for _, group in tables for s in group),
+        *filter(None, other_sheets.values()),
+        *(f.sheet for f in figures),
+    ]
     sheets.number_slugs(every)
     return page | {
         "data": paper.results,
@@ -273,7 +277,7 @@ def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None
         "figures": {f.name.split("-")[0]: f for f in figures},
         "cost": [f for f in figures if f.name.startswith("cost-")],
         "sheets": every,
-        "made": made,
+        "made": other_sheets,
         "timing_words": [sentences.timing(t, key, labels) for t in results["timings"]],
         "examples": examples(paper),
         "pictures": paper.examples.get("pictures", {}),
