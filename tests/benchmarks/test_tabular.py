@@ -6,7 +6,6 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,17 +153,15 @@ def test_flipping_the_labels_of_a_test_fold_leaves_its_predictions(mini) -> None
     """The whole way from labels to decisions: build, fold, search, train, decide."""
     from methods.language_models import anyloss
 
-    params = SimpleNamespace(
-        optimiser="gradient_descent", steps=10, rates=[0.3, 0.03], validation=0.25, hidden=2,
-        steeps=[], steep_metrics=[], sol_metrics=["f1"],
-    )  # fmt: skip
+    training = anyloss.Training("gradient_descent", steps=10, rates=(0.3, 0.03), validation=0.25, hidden=2)
+    sweep = anyloss.Sweep(steep_metrics=(), steeps=(), sol_metrics=("f1",))
     benchmark, _ = mini
     task = benchmark.tasks["iris_versicolor"]
     flipped = task.train_labels.copy()
     tested = task.train_labels[0] < 0
     flipped[1:, tested] = np.where(flipped[1:, tested] < 0, -1, 1 - flipped[1:, tested])
     other = tabular.Task(task.id, task.source, task.x, flipped)
-    before, after = (anyloss._task(t, "slp", params, 0, lambda step, **values: None) for t in (task, other))
+    before, after = (anyloss._task(t, "slp", training, sweep, 0, lambda step, **values: None) for t in (task, other))
     # the shuffled arm draws the permutations of all folds from one stream, the first fold's first
     assert all(np.array_equal(np.array(before[a])[tested], np.array(after[a])[tested]) for a in before)
     assert any(before[a] != after[a] for a in before)
