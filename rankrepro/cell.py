@@ -35,7 +35,7 @@ DECIMALS = 5  # scores are rounded before ranking so that float noise does not r
 class Size:
     """Annotation of a parameter that sizes a function's work: `tokens: Annotated[int, Size(work=1, rehearsal=1000)]`.
 
-    work       the power with which the work grows with the parameter: what scale paper costs is priced by it
+    work       the power with which the work grows with the parameter: used to predict what scale paper costs
     rehearsal  the largest value (of a list: the greatest length) at scale rehearsal
     The plan reads both from the syntax tree: give them as literals.
     """
@@ -45,7 +45,7 @@ class Size:
 
 
 def trains(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a function that trains a model of its own: it gets a GPU where there is one, and is priced as training."""
+    """Mark a function that trains a model of its own: it gets a GPU if there is one, and is priced as training."""
     return function
 
 
@@ -62,7 +62,7 @@ class Output:
     def checked(self, cell: Cell, arm: bool = True) -> Self:
         """This output in canonical form. An OutputError names the cell and the unit that is missing or wrong.
 
-        arm: it answers exactly the units of the cell; what a stage hands on may have others, as documents.
+        arm: it answers exactly the units of the cell; what a stage returns may have others, such as documents.
         """
         if arm:
             self._check_units(cell)
@@ -76,7 +76,7 @@ class Output:
                 f"{self.type} (e.g. '{missing[0]}')"
             )
         if foreign := [u for u in self.values if u not in cell.queries]:
-            raise OutputError(f"{cell.name}: '{foreign[0]}' is no unit of this cell, but has a result")
+            raise OutputError(f"{cell.name}: '{foreign[0]}' is not a unit of this cell, but has a result")
 
     def _value(self, cell: Cell, unit: str, arm: bool) -> Any:
         """The value of a unit in canonical form."""
@@ -142,7 +142,7 @@ class Likelihoods(Output):
             )
         nll, tokens = (_finite(v, f"{cell.name}: {unit}: a log-likelihood or its count of tokens") for v in value)
         if tokens < 1 or tokens != int(tokens):
-            raise OutputError(f"{cell.name}: {unit}: {tokens} is no number of tokens")
+            raise OutputError(f"{cell.name}: {unit}: {tokens} is not a number of tokens")
         _check_size(cell, unit, int(tokens), "tokens")
         return nll, int(tokens)
 
@@ -173,7 +173,7 @@ class Facts(Output):
     def _check_units(self, cell: Cell) -> None:
         if not self.values:
             raise OutputError(f"{cell.name}: an output of type facts has no unit")
-        if set(self.values) & set(cell.queries):  # facts may be about something else, but not about some of the units
+        if set(self.values) & set(cell.queries):  # all units have facts, or none has
             super()._check_units(cell)
 
     def _value(self, cell: Cell, unit: str, arm: bool) -> dict[str, float]:
@@ -200,15 +200,15 @@ def _ranked(cell: Cell, query: str, values: Mapping[str, float]) -> dict[str, fl
     return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _check_size(cell: Cell, unit: str, given: int, of: str) -> None:
+def _check_size(cell: Cell, unit: str, size: int, what: str) -> None:
     """OutputError unless a unit has as many values as its benchmark says."""
-    expected = getattr(cell.benchmark, "sizes", {}).get(unit, given)
-    if given != expected or not given:
-        raise OutputError(f"{cell.name}: {unit} has {given} {of}, {max(expected, 1)} are needed")
+    expected = getattr(cell.benchmark, "sizes", {}).get(unit, size)
+    if size != expected or not size:
+        raise OutputError(f"{cell.name}: {unit} has {size} {what}, {max(expected, 1)} are needed")
 
 
 def _finite(value: Any, what: str) -> float:
-    """A number as Python and JSON have it; OutputError if it is none, or not finite."""
+    """A plain Python number; OutputError if it is not a number, or not finite."""
     number = value.item() if hasattr(value, "item") else value  # of numpy or torch
     if not isinstance(number, int | float) or not math.isfinite(number):
         raise OutputError(f"{what} is not a finite number: {number!r}")
@@ -284,7 +284,7 @@ class History:
                 self.series[name][int(step)] = [old[0] + float(total), old[1] + count]
 
     def record(self) -> dict[str, list[list[float]]]:
-        """name -> [step, mean], steps rising."""
+        """name -> [step, mean], steps ascending."""
         return {
             name: [[step, total / count] for step, (total, count) in sorted(steps.items())]
             for name, steps in sorted(self.series.items())
@@ -295,33 +295,33 @@ class History:
 
 
 class _Fitting:
-    """`fn` on batches that a GPU's memory holds: halved when it runs out, and no larger from then on."""
+    """`fn` on batches that a GPU's memory holds: halved when it runs out of memory, and no larger from then on."""
 
     def __init__(self, cell: Cell, fn: Callable[[list[str]], Mapping[str, Any]]) -> None:
         self.cell, self.fn = cell, fn
         self.most: int | None = None  # units at a time
 
     def __call__(self, units: list[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        start = 0  # not len(found): a function that leaves out a unit would be asked for ever
+        results: dict[str, Any] = {}
+        start = 0  # not len(results): a function that leaves out a unit would be called for ever
         while start < len(units):
-            some = units[start:][: self.most]
-            metered = {u: dict(self.cell.meter.units[u]) for u in some}
+            batch = units[start:][: self.most]
+            metered = {u: dict(self.cell.meter.units[u]) for u in batch}
             logged, self.cell.history = self.cell.history, History()
             try:
-                found |= self.fn(some)
-                start += len(some)
+                results |= self.fn(batch)
+                start += len(batch)
                 logged.merge(self.cell.history.series)
             except Exception as error:
-                if len(some) == 1 or not out_of_memory(error):
+                if len(batch) == 1 or not out_of_memory(error):
                     raise
-                for u in some:  # what the failed attempt counted
+                for u in batch:  # what the failed attempt counted
                     self.cell.meter.units[u] = defaultdict(float, metered[u])
-                self.most = len(some) // 2
-                print(f"{self.cell.name}: out of memory with {len(some)} units at a time: {self.most} from now on")
+                self.most = len(batch) // 2
+                print(f"{self.cell.name}: out of memory with {len(batch)} units at a time: {self.most} from now on")
             finally:
                 self.cell.history = logged
-        return found
+        return results
 
 
 # --- the cell --------------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ class Cell:
 
     queries     query id -> text, the queries of this cell in a fixed order
     pictures    query id -> name of its picture in `benchmark.images`, for the queries that have one
-    candidates  query id -> document ids in the order the re-ranker is given them (empty for retrieval arms)
+    candidates  query id -> document ids in the order the re-ranker gets them (empty for retrieval arms)
     decoys      query id -> the text of another query of this cell (placebos)
     models      name -> loaded model (rankrepro.models)
     inputs      name -> what a stage or arm that this cell builds on returned: the values of its Output (unit -> value),
@@ -352,10 +352,10 @@ class Cell:
     decoys: Mapping[str, str] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     history: History = field(default_factory=History)
-    shards: Path | None = None  # where `map` and `save` keep what is done until the cell is stored
+    shards: Path | None = None  # where `map` and `save` keep finished work until the cell is stored
     progress: Callable[[int, int], None] = lambda done, total: None
     _restored: tuple[float, float] = (0.0, 0.0)  # wall and CPU seconds of earlier processes, by `saved`
-    _parts: set[str] = field(default_factory=set)  # asked for by `saved` so far
+    _parts: set[str] = field(default_factory=set)  # parts that `saved` was asked for so far
 
     def document(self, doc_id: str) -> Document:
         return self.benchmark.corpus[doc_id]
@@ -413,7 +413,7 @@ class Cell:
         return done
 
     def _resume(self, file: Path) -> dict[str, Any]:
-        """Values and cost of whole batches in `file`; from the first torn or changed line on it is cut off."""
+        """Values and cost of whole batches in `file`; it is cut off at the first torn or changed line."""
         done: dict[str, Any] = {}
         good = 0
         with file.open("rb") as f:
@@ -443,8 +443,8 @@ class Cell:
 
         wall, cpu = self.meter.spent()
         units = {u: dict(c) for u, c in self.meter.units.items()}
-        kept = {"state": state, "units": units, "wall": wall, "cpu": cpu, "history": self.history.series}
-        text = json.dumps(kept)
+        checkpoint = {"state": state, "units": units, "wall": wall, "cpu": cpu, "history": self.history.series}
+        text = json.dumps(checkpoint)
         file = self.shards / f"{part}.safetensors"
         temporary = file.with_suffix(".tmp")
         save_file(dict(tensors), temporary, metadata={"rankrepro": text, "sha256": _sum(text, tensors)})
@@ -455,7 +455,7 @@ class Cell:
     def saved(self, part: str) -> tuple[dict[str, Any], Any] | None:
         """The last checkpoint of `part` as (tensors, state), None if there is none; its log and meter go on from it.
 
-        A damaged one is thrown away, and with it those of the parts that follow: they include its log and meter.
+        A damaged one is deleted, and with it those of the parts that follow: they include its log and meter.
         """
         if self.shards is None:
             return None
@@ -470,26 +470,26 @@ class Cell:
                 if other == file or other.stem not in self._parts:
                     other.unlink()
             return None
-        kept = json.loads(text)
-        if kept["wall"] >= self._restored[0]:  # the latest of several parts: it includes what the earlier ones kept
-            self.meter.wall += kept["wall"] - self._restored[0]
-            self.meter.cpu += kept["cpu"] - self._restored[1]
-            self._restored = kept["wall"], kept["cpu"]
+        checkpoint = json.loads(text)
+        if checkpoint["wall"] >= self._restored[0]:  # the latest part includes what the earlier ones kept
+            self.meter.wall += checkpoint["wall"] - self._restored[0]
+            self.meter.cpu += checkpoint["cpu"] - self._restored[1]
+            self._restored = checkpoint["wall"], checkpoint["cpu"]
             self.meter.units.clear()
-            for unit, cost in kept["units"].items():
+            for unit, cost in checkpoint["units"].items():
                 self.meter.add(unit, **cost)
             self.history = History()
-            self.history.merge(kept["history"])
-        return tensors, kept["state"]
+            self.history.merge(checkpoint["history"])
+        return tensors, checkpoint["state"]
 
 
 def _mark(line: str) -> str:
-    """What a line of a shard file begins with: a changed digit is as good JSON as the right one."""
+    """What a line of a shard file begins with: JSON with a changed digit is still valid."""
     return hashlib.sha256(line.encode()).hexdigest()[:16]
 
 
 def _read_checkpoint(file: Path) -> tuple[str, dict[str, Any]]:
-    """What `save` wrote as (JSON, tensors by name); ValueError if a byte of it is missing or changed."""
+    """What `save` wrote, as (JSON, tensors by name); ValueError if a byte of it is missing or changed."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -508,8 +508,8 @@ def _sum(text: str, tensors: Mapping[str, Any]) -> str:
     """sha256 over a JSON value and torch tensors: safetensors itself notices a cut file, not a changed one."""
     import torch
 
-    found = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

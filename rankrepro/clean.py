@@ -1,4 +1,4 @@
-"""What lies in results folders and in the cache that no card needs at any scale any more."""
+"""What no card needs any more, at any scale, in results folders and in the cache."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ class Leftover:
 
     @property
     def size(self) -> int:
-        """Bytes of its files; a symbolic link counts as nothing, for removing it frees nothing."""
+        """Bytes of its files; a symbolic link counts as 0, because removing it frees nothing."""
         files = self.path.rglob("*") if self.path.is_dir() and not self.path.is_symlink() else [self.path]
         return sum(f.lstat().st_size for f in files if not f.is_symlink() and f.is_file())
 
 
 def needed(cards: Mapping[str, Card], of: Iterable[str] | None = None) -> Needed:
-    """What the plans of all cards need at the scales `of` (all of them unless told). Raises what planning raises."""
-    found = Needed()
+    """What the plans of all cards need at the scales `of` (None: all of them). Raises what planning raises."""
+    need = Needed()
     for scale in scales() if of is None else of:
         plan = make_plan(cards, scale)
-        found.digests |= set(plan.nodes)
-        found.papers |= set(plan.papers)
-        found.benchmarks |= {b for ids in plan.benchmarks.values() for b in ids}
-        found.benchmarks |= {n.benchmark for n in plan.nodes.values()}
-        found.artifacts |= {m for job in plan.jobs.values() for m in job.models}
-    for benchmark in found.benchmarks:
-        found.artifacts |= set(benchmarks.get(benchmark).artifacts)
-    return found
+        need.digests |= set(plan.nodes)
+        need.papers |= set(plan.papers)
+        need.benchmarks |= {b for ids in plan.benchmarks.values() for b in ids}
+        need.benchmarks |= {n.benchmark for n in plan.nodes.values()}
+        need.artifacts |= {m for job in plan.jobs.values() for m in job.models}
+    for benchmark in need.benchmarks:
+        need.artifacts |= set(benchmarks.get(benchmark).artifacts)
+    return need
 
 
 def leftovers(cards: Mapping[str, Card], results: Path, cache: Path) -> list[Leftover]:
     """What may go from `results` (the folder above the scales) and from `cache`, in the order of the paths."""
     need = needed(cards)
-    found = [x for scale in scales() if (results / scale).is_dir() for x in _of_scale(results / scale, need)]
-    return found + list(_of_cache(cache, need))
+    of_scales = [x for scale in scales() if (results / scale).is_dir() for x in _of_scale(results / scale, need)]
+    return of_scales + list(_of_cache(cache, need))
 
 
-def remove(found: Iterable[Leftover], results: Path) -> int:
+def remove(entries: Iterable[Leftover], results: Path) -> int:
     """Delete them and return the bytes freed. LockedError, with nothing deleted, while a run uses a folder."""
-    chosen = list(found)
+    chosen = list(entries)
     for scale in {p.relative_to(results).parts[0] for p in (x.path for x in chosen) if p.is_relative_to(results)}:
         lock.hold(results / scale)
     freed = 0
@@ -81,7 +81,7 @@ def remove(found: Iterable[Leftover], results: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Renamed first, so that a kill in the middle leaves no half of a result under its name."""
+    """Rename first, so that a kill in the middle leaves no half of a result under its name."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -103,15 +103,15 @@ def _of_scale(folder: Path, need: Needed) -> Iterator[Leftover]:
     short = {d[:12] for d in need.digests}
     for path in sorted((folder / "runs").rglob("*.*")):
         if path.is_file() and path.stem.rpartition("-")[2] not in short:
-            yield Leftover(path, "run", "of a result no plan names")
+            yield Leftover(path, "run", "of a result that no plan names")
     for path in _children(folder / "judged"):
         if path.name not in need.papers:
             yield Leftover(path, "judged", "no card with a method has this key")
-    yield from _benchmarks(folder / "benchmarks", need.benchmarks, "built otherwise than today, or of no card")
+    yield from _benchmarks(folder / "benchmarks", need.benchmarks, "built differently from today, or of no card")
 
 
 def _jobs(folder: Path, need: Needed) -> Iterator[Leftover]:
-    """A job is of today while all its results are: which jobs a run has depends on the papers it was asked for."""
+    """A job is current while all its results are: which jobs a run has depends on the papers it was asked for."""
     for file in sorted((folder / "jobs").glob("*.json")):
         try:
             digests = {n["digest"] for n in json.loads(file.read_text())["nodes"]}
@@ -124,14 +124,14 @@ def _jobs(folder: Path, need: Needed) -> Iterator[Leftover]:
                 yield Leftover(path, "job", "has results no plan names")
 
 
-def _benchmarks(folder: Path, wanted: set[str] | None, why: str, shared: bool = False) -> Iterator[Leftover]:
-    """Built benchmarks with another digest than today's, or not among `wanted` (None: any that has a card)."""
+def _benchmarks(folder: Path, needed: set[str] | None, why: str, shared: bool = False) -> Iterator[Leftover]:
+    """Built benchmarks with another digest than today's, or not among `needed` (None: any that has a card)."""
     for marker in sorted(folder.rglob(benchmarks.MARKER)):
         try:
             benchmark_id = json.loads(marker.read_text())["id"]
             # a hidden folder is one that a killed clean or build left
             current = benchmarks.is_current(benchmark_id, marker.parent) and not marker.parent.name.startswith(".")
-            known = wanted is None or benchmark_id in wanted
+            known = needed is None or benchmark_id in needed
         except (ValueError, KeyError, BenchmarkError, UnknownName):
             current = known = False
         if not (current and known):

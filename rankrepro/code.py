@@ -64,25 +64,25 @@ class Code:
         self._texts: dict[tuple[Definition, frozenset[str]], str] = {}
         self.signatures: dict[Definition, Any] = {}  # read by rankrepro.signatures
 
-    # --- where things are ---
+    # --- where definitions are ---
 
     @cached_property
     def files(self) -> dict[str, Path]:
         """Dotted name -> file, of every module of the packages."""
-        found = {}
+        by_module = {}
         for package in self.packages:
             folder = self.root.joinpath(*package.split("."))
             files = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
             for file in files:
                 parts = file.relative_to(self.root).with_suffix("").parts
-                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-        return found
+                by_module[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+        return by_module
 
     @cached_property
     def doors(self) -> dict[str, str]:
-        """Last part of a module's name -> its dotted name: how cards name a module. Those of `parts` have no door.
+        """Last part of a module's name -> its dotted name: how cards name a module. Those of `parts` cannot be named.
 
-        Raises ConfigError where two modules bear one name.
+        Raises ConfigError if two modules have the same name.
         """
         doors: dict[str, str] = {}
         for module, file in self.files.items():
@@ -90,7 +90,9 @@ class Code:
             if file.name == "__init__.py" or ".parts." in f"{module}.":
                 continue
             if stem in doors:
-                raise ConfigError(f"{file} and {self.files[doors[stem]]} bear one name: rename one of the two modules")
+                raise ConfigError(
+                    f"{file} and {self.files[doors[stem]]} have the same name: rename one of the two modules"
+                )
             doors[stem] = module
         return doors
 
@@ -294,16 +296,18 @@ class Code:
             chain = _chain(name)
             if chain is None or id(_first(name)) in local:
                 return None
-            own = Definition(module.name, chain[0]) if chain[0] in module.bindings and chain[0] not in aliases else None
-            if own is None and chain[0] not in aliases:
+            binding = (
+                Definition(module.name, chain[0]) if chain[0] in module.bindings and chain[0] not in aliases else None
+            )
+            if binding is None and chain[0] not in aliases:
                 return None
-            dotted = "" if own else ".".join([aliases[chain[0]], *chain[1:]])
-            target = own or self.resolve(dotted)
+            dotted = "" if binding else ".".join([aliases[chain[0]], *chain[1:]])
+            target = binding or self.resolve(dotted)
             if target is None:  # of another package; the harness may move what it offers
                 return dotted.rpartition(".")[2] if dotted.startswith("rankrepro.") else dotted
             if target.name == WHOLE:
                 return chain[-1]
-            after = chain[1:] if own else _after(dotted, target.name)
+            after = chain[1:] if binding else _after(dotted, target.name)
             mark = "#" + _hash(_plain(self.node(target))) if target.name in ambiguous else ""
             return ".".join([target.name + mark, *after])
 
@@ -325,8 +329,8 @@ def _spell(node: Any, reference: Any) -> str:
         ]
         return f"{type(node).__name__}({', '.join(fields)})"
     if isinstance(node, list):
-        kept = [n for n in node if not (isinstance(n, _IMPORT) or _text_alone(n))]
-        return f"[{', '.join(_spell(n, reference) for n in kept)}]"
+        statements = [n for n in node if not (isinstance(n, _IMPORT) or _text_alone(n))]
+        return f"[{', '.join(_spell(n, reference) for n in statements)}]"
     return repr(node)
 
 
@@ -370,7 +374,7 @@ def _locals(node: ast.AST) -> set[int]:
 
     What a function imports is left out: it stands for what was imported. Names of a class body count as outside ones.
     """
-    found: set[int] = set()
+    ids: set[int] = set()
 
     def visit(n: ast.AST, scopes: tuple[set[str], ...]) -> None:
         if isinstance(n, (*FUNCTIONS, ast.Lambda)):
@@ -392,12 +396,12 @@ def _locals(node: ast.AST) -> set[int]:
                         visit(child, (*scopes, names))
         else:
             if isinstance(n, ast.Name) and any(n.id in scope for scope in scopes):
-                found.add(id(n))
+                ids.add(id(n))
             for child in ast.iter_child_nodes(n):
                 visit(child, scopes)
 
     visit(node, ())
-    return found
+    return ids
 
 
 def _bound(body: Sequence[ast.AST]) -> set[str]:
@@ -411,7 +415,7 @@ def _bound(body: Sequence[ast.AST]) -> set[str]:
             continue
         if isinstance(n, ast.Lambda):
             continue
-        if isinstance(n, _COMPREHENSIONS):  # of what it binds, only `:=` is the function's
+        if isinstance(n, _COMPREHENSIONS):  # only names that `:=` binds in it belong to the function
             names |= {w.target.id for w in ast.walk(n) if isinstance(w, ast.NamedExpr)}
             continue
         if isinstance(n, ast.Global):
@@ -429,9 +433,9 @@ def _bound(body: Sequence[ast.AST]) -> set[str]:
 def _imported(node: ast.stmt, module: Module) -> tuple[dict[str, str], set[str]]:
     """alias -> dotted name, and the dotted names that the statement imports."""
     if isinstance(node, ast.Import):
-        whole = {a.name for a in node.names}
+        modules = {a.name for a in node.names}
         return {a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0]
-                for a in node.names}, whole  # fmt: skip
+                for a in node.names}, modules  # fmt: skip
     assert isinstance(node, ast.ImportFrom)
     base = node.module or ""
     if node.level:
@@ -463,7 +467,7 @@ def _type_checking(node: ast.stmt) -> bool:
 
 
 def _text_alone(node: Any) -> bool:
-    """A string that stands for nothing: a docstring, or a note below an attribute."""
+    """A string without effect: a docstring, or a note below an attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

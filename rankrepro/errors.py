@@ -9,8 +9,13 @@ from collections.abc import Iterable
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says when there is no room
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or the name of its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class RankReproError(Exception):
-    """Base of every error a user can cause or mend."""
+    """Base of every error that a user can cause or fix."""
 
 
 class ConfigError(RankReproError):

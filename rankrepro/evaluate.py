@@ -16,7 +16,7 @@ from rankrepro.benchmarks import pinned
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
 from rankrepro.cards import Card, row_index
 from rankrepro.cell import Retrieval
-from rankrepro.errors import BenchmarkError, ConfigError, RankReproError, RunFileError, UnknownName
+from rankrepro.errors import BenchmarkError, ConfigError, RankReproError, RunFileError, UnknownName, first_line
 from rankrepro.judge import measures, statistics
 from rankrepro.judge.statistics import Sample
 from rankrepro.plan import DEFAULT_SPLIT
@@ -58,7 +58,7 @@ class Run:
 
     name: str
     output: Retrieval
-    asked: int  # queries of the splits
+    queries: int  # of the splits, answered or not
     zeros: list[str] = field(default_factory=list)  # queries without a result that count 0
     warnings: list[str] = field(default_factory=list)
 
@@ -108,9 +108,10 @@ def _of_ir_datasets(benchmark_id: str, entry: Any, cache: Path) -> Ground:
         benchmark, truth = irds.build(benchmark_id, {}, entry.params)
     except RankReproError:
         raise
-    except Exception as error:  # ir_datasets lets errors of the network and of parsers through
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BenchmarkError(f"{benchmark_id}: ir_datasets cannot fetch its queries and judgments: {said}") from error
+    except Exception as error:  # ir_datasets passes on errors of the network and of parsers
+        raise BenchmarkError(
+            f"{benchmark_id}: ir_datasets cannot fetch its queries and judgments: {first_line(error)}"
+        ) from error
     return _ground(benchmark, truth, None)
 
 
@@ -125,17 +126,17 @@ def our_rows(cards: Mapping[str, Card], scale: str, benchmark_id: str, results: 
     A row that several papers show is read from the card it belongs to where that was run.
     """
     owners = row_index(cards)
-    found: dict[str, Row] = {}
+    by_arm: dict[str, Row] = {}
     for card in (c for c in cards.values() if benchmark_id in c.benchmarks_at(scale)):
         values: dict[str, dict[str, Units]] = {}
         for row in _units(card.key, scale, results, reports):
             if row["benchmark"] == benchmark_id:
                 values.setdefault(row["arm"], {})[row["measure"]] = row["values"]
         for arm, by_measure in values.items():
-            own = owners.get(arm.removeprefix(ORACLE), ("", ""))[0] == card.key
-            if own or arm not in found:
-                found[arm] = Row(arm, card.key, by_measure)
-    return list(found.values())
+            of_owner = owners.get(arm.removeprefix(ORACLE), ("", ""))[0] == card.key
+            if of_owner or arm not in by_arm:
+                by_arm[arm] = Row(arm, card.key, by_measure)
+    return list(by_arm.values())
 
 
 def _units(key: str, scale: str, results: Path, reports: Path) -> list[dict[str, Any]]:
@@ -155,7 +156,7 @@ def _units(key: str, scale: str, results: Path, reports: Path) -> list[dict[str,
 
 
 def take(file: Path, on: Ground, splits: Sequence[str] = DEFAULT_SPLIT, complete: bool = False, name: str = "") -> Run:
-    """Read a run and cut it to the judged queries of `splits`; what is cut off or unknown is counted and named.
+    """Read a run and cut it to the judged queries of `splits`; what is left out or unknown is counted and named.
 
     Documents are ranked by score, ties by id; ranks in the file do not count. `complete`: a query of the splits that
     the run does not answer counts 0; otherwise it is left out. Raises RunFileError where nothing is left to judge.
@@ -164,8 +165,8 @@ def take(file: Path, on: Ground, splits: Sequence[str] = DEFAULT_SPLIT, complete
         if split not in SPLITS:
             raise UnknownName("split", split, SPLITS)
     read = read_run(file, foreign=True)
-    asked = [q for q, split in on.splits.items() if split in splits]
-    run = Run(name or _stem(file), Retrieval({}), len(asked))
+    queries = [q for q, split in on.splits.items() if split in splits]
+    run = Run(name or _stem(file), Retrieval({}), len(queries))
     unknown = [q for q in read if q not in on.splits]
     if len(unknown) == len(read):
         raise RunFileError(
@@ -174,31 +175,31 @@ def take(file: Path, on: Ground, splits: Sequence[str] = DEFAULT_SPLIT, complete
         )
     _warn(run, unknown, "queries of the run are not in the benchmark and left out")
     _warn(run, [q for q in read if on.splits.get(q, splits[0]) not in splits], "queries are of other splits, left out")
-    kept = {q: _ranked(read[q], on.excluded.get(q, ())) for q in asked if q in read}
-    kept = {q: scores for q, scores in kept.items() if scores}
-    if not kept:
+    rankings = {q: _ranked(read[q], on.excluded.get(q, ())) for q in queries if q in read}
+    rankings = {q: scores for q, scores in rankings.items() if scores}
+    if not rankings:
         raise RunFileError(f"{file}: none of its queries is of split {' or '.join(splits)}; name one with --split")
-    missing = [q for q in asked if q not in kept]
+    missing = [q for q in queries if q not in rankings]
     _warn(run, missing, f"queries have no result in the run and {'count 0' if complete else 'are left out'}")
     if on.documents is None:
         run.warnings.append("documents were not checked: the corpus of this benchmark is not read")
     else:
-        strange = sorted({d for scores in kept.values() for d in scores} - set(on.documents))
-        total = len({d for scores in kept.values() for d in scores})
+        strange = sorted({d for scores in rankings.values() for d in scores} - set(on.documents))
+        total = len({d for scores in rankings.values() for d in scores})
         if len(strange) == total:
             raise RunFileError(
                 f"{file}: none of its {total} documents is in {on.benchmark} (e.g. '{strange[0]}'): is it a run of "
                 "another corpus? A blank in an id is written %20"
             )
         _warn(run, strange, "documents of the run are not in the corpus and count as not relevant")
-    run.output, run.zeros = Retrieval(kept), missing if complete else []
+    run.output, run.zeros = Retrieval(rankings), missing if complete else []
     return run
 
 
 def _ranked(scores: Mapping[str, float], excluded: Collection[str]) -> dict[str, float]:
-    """Falling whole numbers for scores: the judge rounds scores, and another tool's may differ in the eighth digit."""
-    kept = [d for d in scores if d not in excluded]
-    return {d: float(len(kept) - i) for i, d in enumerate(kept)}
+    """Scores as descending whole numbers: the judge rounds, and another tool's may differ in the eighth digit."""
+    documents = [d for d in scores if d not in excluded]
+    return {d: float(len(documents) - i) for i, d in enumerate(documents)}
 
 
 def _warn(run: Run, ids: Sequence[str], what: str) -> None:
@@ -217,7 +218,7 @@ def _stem(file: Path) -> str:
 def evaluate(run: Run, on: Ground, rows: Sequence[Row], measure: str, against: Sequence[str] = ()) -> dict[str, Any]:
     """The run among our rows by one measure, best first: what `rankrepro evaluate` prints.
 
-    against  compare with these rows alone (all of them unless told); UnknownName for one that was not run here
+    against  compare with these rows only (none: with all); UnknownName for one that was not run here
     Returns {"measure", "rows": [...]} of rows {"arm", "yours", "value", "ci", "n", "judged", "against"}, with
     `against` (None for the run itself, ceilings and rows left out) the run minus the row on the shared queries:
     difference, its cluster bootstrap interval and two-sided p, and ranx's Student p, each with Holm's adjustment.
@@ -245,8 +246,8 @@ def evaluate(run: Run, on: Ground, rows: Sequence[Row], measure: str, against: S
 def _line(arm: str, yours: bool, values: Units, on: Ground, measure: str, judged: float | None) -> dict[str, Any]:
     sample = _sample({"v": values}, on, measure)
     estimate = statistics.bootstrap(sample, lambda m: m["v"], n_boot=2000)
-    found = {"arm": arm, "yours": yours, "paper": None, "value": estimate.effect}
-    return found | {"ci": _ci(estimate), "n": len(sample.units), "clusters": estimate.n_clusters, "judged": judged}
+    line = {"arm": arm, "yours": yours, "paper": None, "value": estimate.effect}
+    return line | {"ci": _ci(estimate), "n": len(sample.units), "clusters": estimate.n_clusters, "judged": judged}
 
 
 def _compare(mine: Units, theirs: Units, on: Ground, measure: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Files: their hash, their way to the disk, and YAML as fast as there is."""
+"""Files: their hash, syncing them to disk, and the fastest YAML loader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sha256(path: Path) -> str:
 
 
 def sync(paths: Iterable[Path]) -> None:
-    """Have files and folders written to the disk, in this order."""
+    """Flush files and folders to disk, in this order."""
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -39,11 +39,11 @@ def _stored(store: Store, digest: str) -> None:
     remedy = f"delete {store.path(digest)} and run the same command again: only this cell is recomputed"
     try:
         spec = manifest["spec"]
-        told = nodes.digest(spec)
+        described = nodes.digest(spec)
     except (KeyError, TypeError):
         raise StoreError(f"{store.path(digest)}: its manifest has no specification; {remedy}") from None
-    if told != digest:
-        raise StoreError(f"{store.path(digest)}: its manifest describes another result ({told[:12]}); {remedy}")
+    if described != digest:
+        raise StoreError(f"{store.path(digest)}: its manifest describes another result ({described[:12]}); {remedy}")
     store.cost(digest)
     if (store.path(digest) / "arrays.safetensors").exists():
         try:

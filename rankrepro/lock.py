@@ -33,7 +33,7 @@ def hold_one(folders: Sequence[Path]) -> Path:
 
 @contextmanager
 def alone(folder: Path, wait: float) -> Iterator[None]:
-    """Hold the lock of `folder` for a block; another holder is waited for, `wait` seconds long."""
+    """Hold the lock of `folder` for a block; wait up to `wait` seconds for another holder."""
     fd = _take(folder, wait)
     try:
         yield

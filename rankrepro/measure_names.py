@@ -1,6 +1,6 @@
-"""Which measures there are, told without the code that computes them: a plan asks for every name in a card.
+"""Which measures there are, without the code that computes them: a plan asks for every name in a card.
 
-`rankrepro.judge.measures` has the functions. A test holds both lists equal.
+`rankrepro.judge.measures` has the functions. A test keeps both lists equal.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NAMES = frozenset(
     }
 )  # fmt: skip
 
-# `fact:<name>`, or `fact:<name>:low` where lower is better. ir_measures parses names as Python, which this is not: it
-# can never own one.
+# `fact:<name>`, or `fact:<name>:low` where lower is better. ir_measures parses names as Python; this is no
+# Python, so none of its names can look like it.
 FACT, LOW = "fact:", ":low"
 
 
@@ -36,7 +36,7 @@ CUT_OFF = re.compile(r"(nDCG|AP|RR|P|R|Success|Judged)@[1-9]\d*")  # known witho
 
 
 def check(name: str, where: str = "") -> None:
-    """UnknownName, with the nearest, for a measure that neither we nor ir_measures have; a fact only its output has."""
+    """UnknownName, with the nearest, for a measure that neither we nor ir_measures have; any name of a fact passes."""
     fact = name.startswith(FACT) and name.removeprefix(FACT).removesuffix(LOW)
     if name not in NAMES and not fact and not CUT_OFF.fullmatch(name):
         parsed(name, where)

@@ -43,19 +43,19 @@ def of_node(card: Card, name: str, spec: Mapping[str, Any], scale: str, code: Co
 
 
 def check(card: Card, code: Code) -> None:
-    """Every parameter that a card gives for all, or for a function, is one of some arm's or stage's."""
+    """UnknownName for a parameter that a card gives for all, or for a function, and that no arm or stage takes."""
     specs = {**card.stages, **card.arms}
     known = {s["fn"]: signatures.of(s["fn"], code, f"{where_of(card)}: {n}.fn").parameters for n, s in specs.items()}
     anywhere = {parameter: None for parameters in known.values() for parameter in parameters}
     for key, sections in _sections(card):
         for name, params in sections.items():
-            of: Mapping[str, Any] = anywhere if name == "all" else known.get(name, {})
+            accepted: Mapping[str, Any] = anywhere if name == "all" else known.get(name, {})
             names = [*known, "all"] if key == "params" else [*known, *specs, "all"]
             if name not in names:
                 raise UnknownName("arm, stage or function", name, names, f"{where_of(card)}: {key}")
             for parameter in params if name not in specs else ():
-                if parameter not in of:
-                    raise UnknownName("parameter", parameter, of, where=f"{where_of(card)}: {key}.{name}")
+                if parameter not in accepted:
+                    raise UnknownName("parameter", parameter, accepted, where=f"{where_of(card)}: {key}.{name}")
     for name, spec in specs.items():
         for scale in {"desk", *card.data.get("scales", {})}:
             for key, layer in layers(card, name, spec, scale):
@@ -65,7 +65,7 @@ def check(card: Card, code: Code) -> None:
 
 
 def capped(params: Mapping[str, Any], signature: signatures.Signature) -> dict[str, Any]:
-    """Numbers no larger, lists no longer than what their parameters declare for a rehearsal."""
+    """Numbers and lists cut to what their parameters declare for a rehearsal."""
     caps = {name: p.rehearsal for name, p in signature.parameters.items()}
     return {name: value if caps[name] is None else _least(value, caps[name]) for name, value in params.items()}
 
@@ -86,9 +86,9 @@ def _sections(card: Card) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]
 
 def layers(card: Card, name: str, spec: Mapping[str, Any], scale: str) -> Iterator[Layer]:
     """Key and parameters of each layer that an arm or stage has at a scale, the weakest first."""
-    own, of_scale = card.data.get("params", {}), card.at(scale).get("params", {})
+    of_card, of_scale = card.data.get("params", {}), card.at(scale).get("params", {})
     for key in ("all", spec["fn"]):
-        yield f"params.{key}", own.get(key, {})
+        yield f"params.{key}", of_card.get(key, {})
     yield f"{_kind(card, name)}.{name}.params", spec.get("params", {})
     for key in ("all", spec["fn"], name):
         yield f"scales.{scale}.params.{key}", of_scale.get(key, {})

@@ -1,4 +1,4 @@
-"""What is put around a model's whole pass: products in bfloat16, and halves of a batch when memory runs out."""
+"""Wrappers of a model's forward pass: products in bfloat16, and halved batches when memory runs out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def multiplies_bfloat16(device: str) -> bool:
 
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def multiply_in_bfloat16(model: Any, device: str) -> str:
-    """Let the model's whole pass multiply matrices in bfloat16; weights and sums stay in the dtype of the weights.
+    """Multiply matrices in bfloat16 in the model's whole pass; weights and sums keep the dtype of the weights.
 
     Returns "bfloat16", or "" where the device would only emulate it: then the pass stays as it is.
     """
@@ -34,7 +34,7 @@ def multiply_in_bfloat16(model: Any, device: str) -> str:
 
 
 def multiply_exactly(dtype: str) -> None:
-    """Where the dtype is float32, products are, from now on in this process: GPUs may keep 10 bits of 23 (TF32)."""
+    """For float32, multiply exactly from now on in this process: GPUs may otherwise keep 10 bits of 23 (TF32)."""
     import torch
 
     if dtype == "float32":
@@ -42,38 +42,39 @@ def multiply_exactly(dtype: str) -> None:
 
 
 def in_halves(forward: Forward, name: str) -> Forward:
-    """The pass, of which a batch that a GPU's memory does not hold is read in halves, and so are those after it.
+    """`forward`, but a batch that does not fit into a GPU's memory is read in halves, and so are those after it.
 
-    For models that read every row of a batch by itself: the arguments with rows are tensors [rows, ...], and so is what
-    comes back. With gradients nothing is caught: what a training step keeps would not fit either.
+    For models that read every row of a batch by itself: arguments and results with rows are tensors [rows, ...]. With
+    gradients nothing is caught: what a training step keeps would not fit either.
     """
     import torch
 
-    most: int | None = None  # rows at a time
+    largest: int | None = None  # rows at a time
 
     @wraps(forward)
     def read(*args: Any, **kwargs: Any) -> Any:
-        nonlocal most
+        nonlocal largest
         rows = next(len(x) for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor))
-        found, start = [], 0
+        outputs, start = [], 0
         while start < rows:
-            some = slice(start, start + min(most or rows, rows))
+            chunk = slice(start, start + min(largest or rows, rows))
             try:
-                found.append(forward(*(_rows(a, some) for a in args), **{k: _rows(v, some) for k, v in kwargs.items()}))
-                start = some.stop
+                keywords = {name: _rows(value, chunk) for name, value in kwargs.items()}
+                outputs.append(forward(*(_rows(value, chunk) for value in args), **keywords))
+                start = chunk.stop
             except Exception as error:
-                held = min(some.stop, rows) - some.start
-                if held == 1 or torch.is_grad_enabled() or not out_of_memory(error):
+                size = min(chunk.stop, rows) - chunk.start
+                if size == 1 or torch.is_grad_enabled() or not out_of_memory(error):
                     raise
-                most = held // 2
-                print(f"{name}: out of memory with {held} rows at a time: {most} from now on")
-        return found[0] if len(found) == 1 else _joined(found)
+                largest = size // 2
+                print(f"{name}: out of memory with {size} rows at a time: {largest} from now on")
+        return outputs[0] if len(outputs) == 1 else _joined(outputs)
 
     return read
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a GPU ran out of memory; what is cached of it is given back."""
+    """Whether a GPU ran out of memory; if so, torch's cached memory is freed."""
     torch = sys.modules.get("torch")  # not imported here: cells that do without stay light
     if torch is None or not isinstance(error, torch.OutOfMemoryError):
         return False
@@ -83,11 +84,11 @@ def out_of_memory(error: Exception) -> bool:
     return True
 
 
-def _rows(value: Any, some: slice) -> Any:
+def _rows(value: Any, chunk: slice) -> Any:
     """The rows of a tensor; anything else as it is."""
     import torch
 
-    return value[some] if isinstance(value, torch.Tensor) and value.ndim else value
+    return value[chunk] if isinstance(value, torch.Tensor) and value.ndim else value
 
 
 def _joined(parts: list[Any]) -> Any:

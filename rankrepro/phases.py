@@ -53,7 +53,7 @@ class Phases:
 
 
 def process_start() -> float:
-    """When the kernel started this process (10 ms exact); where /proc does not tell, now."""
+    """When the kernel started this process, to 10 ms; now, where /proc does not tell."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
@@ -74,5 +74,5 @@ def _started(folder: Path) -> float:
     """When the run of a results folder started; 0 outside of a run, or where a kill tore the file."""
     try:
         return float(json.loads((folder / SESSION).read_text())["started"])
-    except (OSError, ValueError, KeyError, TypeError):  # a finished job is not lost for want of a bar in a chart
+    except (OSError, ValueError, KeyError, TypeError):  # a finished job must not be lost because a chart lacks a bar
         return 0.0

@@ -94,7 +94,7 @@ class _Progress:
             return
         self.last = time.time()
         self.file.parent.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # swept by a run that starts just now
+        with suppress(FileNotFoundError):  # deleted by a run that has just started
             write_whole(self.file, json.dumps({**self.row, "done": done, "total": total, "at": self.last}))
 
     @staticmethod
@@ -113,7 +113,7 @@ class Runner:
         self.phases = Phases()
 
     def alone(self, node: Mapping[str, Any], progress: Any) -> None:
-        """Compute a node that no other process computes: jobs outlive a main process that is killed alone."""
+        """Compute a node that no other process computes: jobs outlive a main process that is killed on its own."""
         digest = node["digest"]
         with lock.alone(self.store.shards(digest), math.inf):
             if not self.store.has(digest):
@@ -142,12 +142,12 @@ class Runner:
     def _methods(self, name: str, *specs: Mapping[str, Any]) -> list[Any]:
         """The functions of `specs`, imported with what their models need; then loading begins."""
         self.phases.enter(IMPORTS, name)
-        needed = {m["id"] for spec in specs for m in spec["models"].values()}
-        for artifact_id in sorted(needed - set(self._models)):
+        model_ids = {m["id"] for spec in specs for m in spec["models"].values()}
+        for artifact_id in sorted(model_ids - set(self._models)):
             models.imports(artifacts.load_catalogue()[artifact_id])
-        found = [method(spec["fn"]) for spec in specs]
+        functions = [method(spec["fn"]) for spec in specs]
         self.phases.enter(LOADING, name)
-        return found
+        return functions
 
     def needs(self, nodes: Sequence[Mapping[str, Any]]) -> Iterator[Path]:
         """Markers of what a job with these nodes is given: benchmarks, models, and results of other jobs."""
@@ -155,8 +155,8 @@ class Runner:
         for spec in [*specs, *(s[side] for s in specs if s["kind"] == "timing" for side in ("a", "b"))]:
             yield self.folder / "benchmarks" / spec["benchmark"]["id"] / benchmarks.MARKER
             yield from (self.folder / "artifacts" / f"{m['id']}.json" for m in spec["models"].values())
-            given = [*spec["inputs"].values(), *filter(None, [spec["candidates"]])]
-            yield from (self.store.path(g["digest"]) / "manifest.json" for g in given)
+            sources = [*spec["inputs"].values(), *filter(None, [spec["candidates"]])]
+            yield from (self.store.path(g["digest"]) / "manifest.json" for g in sources)
 
     # --- what a cell is given ---
 
@@ -195,7 +195,7 @@ class Runner:
         if source is None:
             return {}
         ranked = self.store.output(source["digest"])[source["variant"]]["values"]
-        found = {}
+        candidates = {}
         for q in queries:
             docs = list(ranked.get(q, {}))[: source["depth"]]
             if not docs:
@@ -203,8 +203,8 @@ class Runner:
                     f"{name}: query {q} has no candidates from its first stage; raise the first stage's depth or "
                     "check that both arms answer the same queries"
                 )
-            found[q] = reorder(docs, source["order"], q, spec["seed"])
-        return found
+            candidates[q] = reorder(docs, source["order"], q, spec["seed"])
+        return candidates
 
     def _input(self, source: Mapping[str, str]) -> Any:
         """What a stage or arm returned, or of it the one variant that is asked for."""
@@ -234,10 +234,10 @@ class Runner:
         rng = random.Random(0)
         seconds: dict[str, dict[str, float]] = {"a": {}, "b": {}, "aa": {}}
         work: dict[str, dict[str, dict[str, float]]] = {"a": {}, "b": {}}
-        whole = Meter()
+        meter = Meter()
         self.phases.enter(COMPUTING, node["name"])
         started = time.time()
-        with whole.whole():
+        with meter.whole():
             for i, unit in enumerate(units):
                 runs = ["a", "b", "aa"]
                 rng.shuffle(runs)
@@ -251,7 +251,7 @@ class Runner:
                         work[side][unit] = {n: v for n, v in cell.meter.units[unit].items() if n != "seconds"}
                 progress(i + 1, len(units))
         times = {"started": round(started, 3), "ended": round(time.time(), 3)}
-        return seconds, whole.record() | times | {"work": work}
+        return seconds, meter.record() | times | {"work": work}
 
     def _manifest(self, node: Mapping[str, Any]) -> dict[str, Any]:
         versions = {}
@@ -282,12 +282,12 @@ def _returned(cell: Cell, result: Any, arm: bool) -> dict[str, Any]:
     known = Output if arm else (Output, np.ndarray)
     for variant, part in parts.items():
         if not isinstance(part, known):
-            wanted = "an Output of rankrepro.cell" + ("" if arm else " or a numpy array")
-            raise OutputError(f"{cell.name}: variant '{variant}' is a {type(part).__name__}, not {wanted}")
+            expected = "an Output of rankrepro.cell" + ("" if arm else " or a numpy array")
+            raise OutputError(f"{cell.name}: variant '{variant}' is a {type(part).__name__}, not {expected}")
     arrays = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
     if 0 < len(arrays) < len(parts):
         raise OutputError(
-            f"{cell.name}: '{next(iter(arrays))}' is an array, other variants are Outputs: hand on one or the other"
+            f"{cell.name}: '{next(iter(arrays))}' is an array, other variants are Outputs: return one or the other"
         )
     if arrays:
         return {"arrays": arrays}
@@ -329,8 +329,8 @@ def reorder(docs: list[str], order: str, query: str, seed: int) -> list[str]:
 def _only(cell: Cell, unit: str) -> Cell:
     """The same cell with one unit, no shards and a fresh meter."""
 
-    def only(of: Mapping[str, Any]) -> dict[str, Any]:
-        return {unit: of[unit]} if unit in of else {}
+    def only(by_unit: Mapping[str, Any]) -> dict[str, Any]:
+        return {unit: by_unit[unit]} if unit in by_unit else {}
 
     return replace(
         cell,
@@ -365,7 +365,7 @@ def writable(folder: Path) -> None:
         ) from error
 
 
-if __name__ == "__main__":  # a thin door for workflow/rules
+if __name__ == "__main__":  # an entry point for workflow/rules
     try:
         run_walled(Path(sys.argv[1]), int(sys.argv[2]))
     except RankReproError as error:
@@ -373,4 +373,4 @@ if __name__ == "__main__":  # a thin door for workflow/rules
         sys.exit(1)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # all is written and marked; Python's own way out takes a second to take torch apart
+    os._exit(0)  # everything is written and marked; a normal exit takes a second to tear torch down

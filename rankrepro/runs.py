@@ -43,24 +43,26 @@ def read_run(
     """Query -> document -> score, best first. Raises RunFileError naming file and line.
 
     With `queries` and `documents` (ids of a benchmark) every id must be one of them. A sidecar `.sha256` is checked.
-    `foreign`: a run of another tool, whose last line may lack its end, which may have empty lines, and blanks in the
-    ids of documents. A file named `.gz` is unpacked.
+    `foreign`: a run of another tool: the last line may lack its line end, lines may be empty, and ids of documents may
+    have blanks. A file named `.gz` is unpacked.
     """
     try:
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RunFileError(f"{file}: no whole gzip file ({error}); copy or write it again") from error
+        raise RunFileError(f"{file}: not a complete gzip file ({error}); copy or write it again") from error
     except OSError as error:
         raise RunFileError(f"{file}: cannot be read ({error.strerror})") from error
     sidecar = file.with_suffix(".sha256")
     if sidecar.exists() and sidecar.read_text().split()[0] != hashlib.sha256(raw).hexdigest():
-        raise RunFileError(f"{file}: its bytes are not the ones {sidecar.name} was made of; write the run again")
+        raise RunFileError(f"{file}: its bytes do not match {sidecar.name}; write the run again")
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        raise RunFileError(f"{file}: no text file; a TREC run has lines 'query Q0 document rank score tag'") from None
+        raise RunFileError(
+            f"{file}: not a text file; a TREC run has lines 'query Q0 document rank score tag'"
+        ) from None
     if not text.endswith("\n") and not foreign:
-        raise RunFileError(f"{file}: the last line has no end: the file is truncated; copy or write it again")
+        raise RunFileError(f"{file}: the last line has no line end: the file is truncated; copy or write it again")
     run: dict[str, dict[str, float]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         where = f"{file}:{number}"
@@ -86,29 +88,29 @@ def read_run(
             raise RunFileError(f"{where}: document '{document}' appears twice for query '{query}'")
         run[query][document] = score
     if not run:
-        raise RunFileError(f"{file}: no line; an empty run cannot be judged")
+        raise RunFileError(f"{file}: is empty; an empty run cannot be judged")
     return {q: dict(sorted(s.items(), key=lambda item: (-item[1], item[0]))) for q, s in run.items()}
 
 
 def made_elsewhere(file: str, sha256: str) -> dict[str, dict[str, float]]:
     """A run file below the folder that $RANKREPRO_RUNS names, or `runs` of the checkout, as `read_run` gives it.
 
-    sha256: of the file's bytes, as a card states it: results are kept by it. Raises RunFileError for a path outside of
-    the folder, a missing file, and bytes that are not those of the card.
+    sha256: of the file's bytes, as a card states it: part of the result's digest. Raises RunFileError for a path
+    outside of the folder, a missing file, and bytes that are not those of the card.
     """
     folder = Path(os.environ.get(FOLDER) or Path(__file__).parents[1] / "runs").resolve()
     path = (folder / file).resolve()
     if not path.is_relative_to(folder):
         raise RunFileError(f"{file}: outside of {folder}; copy the run there and name it in the card's params.file")
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise RunFileError(
             f"{path}: cannot be read ({error.strerror}); put the run there, or name its folder with {FOLDER}"
         ) from error
-    if found != sha256:
+    if actual != sha256:
         raise RunFileError(
-            f"{path}: its sha256 is {found}, the card's params.sha256 says {sha256}: correct one of them"
+            f"{path}: its sha256 is {actual}, the card's params.sha256 says {sha256}: correct one of them"
         )
     return read_run(path, foreign=True)
 

@@ -1,4 +1,4 @@
-"""A method of one's own as an arm of an existing comparison: its card, its module and its test, ready to run."""
+"""A new method as an arm of an existing comparison: its card, its module and its test, ready to run."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _check_key(key: str, cards: Mapping[str, Card], root: Path) -> None:
 
 
 def family_of(key: str, joined: Card, cards: Mapping[str, Card]) -> str:
-    """Of a card that is there its own; of a new one that of the card it joins, or of most re-rankers."""
+    """The family of an existing card; for a new one that of the card it joins, else that of most re-rankers."""
     if key in cards:
         return cards[key].family
     return joined.family if joined.family != "controls" else "llm_rerankers"
@@ -237,9 +237,9 @@ def _rows(card: Card, ranking: Sequence[str], cards: Mapping[str, Card]) -> list
     owners = row_index(cards)
     for table in card.data.get("tables", []):
         named = [qualify(card, a) for a in table["arms"]]
-        own = [r for r in named if owners[r][0] == card.key and owners[r][1] in ranking]
-        if own:
-            return own
+        mechanism = [r for r in named if owners[r][0] == card.key and owners[r][1] in ranking]
+        if mechanism:
+            return mechanism
     return [f"{card.key}.{row}" for row in card.rows(ranking[0])]
 
 

@@ -19,19 +19,19 @@ HEAD = """\
 # hand. A unit is a query (task, article) of an arm; of a stage a document where it reads the corpus, a query or
 # document where it reads the benchmark, else the stage as a whole.
 """
-LEAST = 1e-6  # below what a clock tells
+LEAST = 1e-6  # below a clock's resolution
 
 Seconds = Mapping[str, Mapping[str, Mapping[str, float]]]  # scale -> card -> arm or stage -> seconds
 
 
 def measured(cards: Mapping[str, Card], scale: str, store: Store) -> dict[str, dict[str, float]]:
-    """Card -> arm or stage -> CPU seconds a unit, over all of its results at a scale that are stored.
+    """Card -> arm or stage -> CPU seconds per unit, over all of its stored results at a scale.
 
     Raises ConfigError for a scale that works with stand-ins, StoreError where nothing is stored.
     """
     if load_scale(scale).get("stand_ins"):
-        raise ConfigError(f"scale {scale} runs stand-ins in the place of models: its seconds predict nothing")
-    # where every unit takes a second, a node takes as many seconds as it has units
+        raise ConfigError(f"scale {scale} runs stand-ins instead of models: its seconds predict nothing")
+    # if every unit took a second, a node would take as many seconds as it has units
     one = {
         key: replace(card, seconds={scale: dict.fromkeys([*card.stages, *card.arms], 1.0)})
         for key, card in cards.items()
@@ -45,14 +45,14 @@ def measured(cards: Mapping[str, Card], scale: str, store: Store) -> dict[str, d
     if not spent:
         raise StoreError(f"{store.folder} holds no result of scale {scale} as the code stands; run it first")
     of_cards: dict[str, dict[str, float]] = defaultdict(dict)
-    for name in (n for n in spent if units[n]):  # none where only a build can tell how many there are
+    for name in (n for n in spent if units[n]):  # 0 where only a build can tell how many there are
         key, _, arm = name.partition(".")
         of_cards[key][arm] = float(f"{max(LEAST, spent[name] / units[name]):.2g}")
     return dict(of_cards)
 
 
 def merged(known: Seconds, scale: str, new: Mapping[str, Mapping[str, float]], cards: Mapping[str, Card]) -> Seconds:
-    """`known` with the new figures of a scale in it, and without arms, stages and cards that are no more."""
+    """`known` with the new figures of a scale, and without arms, stages and cards that no longer exist."""
     everything = {s: known.get(s, {}) for s in {*known, scale}}
     everything[scale] = {k: {**everything[scale].get(k, {}), **new.get(k, {})} for k in {*everything[scale], *new}}
     return {

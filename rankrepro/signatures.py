@@ -70,14 +70,14 @@ class Signature:
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
         args = self.node.args
-        found: dict[str, Parameter] = {}
+        parameters: dict[str, Parameter] = {}
         for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
             assert arg.annotation is not None, f"{self.definition}: parameter {arg.arg} has no annotation"
             if bundle := self._dataclass(self.definition.module, arg.annotation):
-                found |= self._fields(bundle)
+                parameters |= self._fields(bundle)
             else:
-                found[arg.arg] = _parameter(arg.arg, self._spelled_out(arg.annotation), default)
-        return found
+                parameters[arg.arg] = _parameter(arg.arg, self._spelled_out(arg.annotation), default)
+        return parameters
 
     @cached_property
     def trains(self) -> bool:
@@ -132,15 +132,15 @@ class Signature:
     def _fields(self, bundle: Definition) -> dict[str, Parameter]:
         node = self.code.node(bundle)
         assert isinstance(node, ast.ClassDef)
-        found: dict[str, Parameter] = {}
+        parameters: dict[str, Parameter] = {}
         for base in node.bases:
             if parent := self._dataclass(bundle.module, base):
-                found |= self._fields(parent)
+                parameters |= self._fields(parent)
         for statement in node.body:
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 name = statement.target.id
-                found[name] = _parameter(name, statement.annotation, statement.value)
-        return found
+                parameters[name] = _parameter(name, statement.annotation, statement.value)
+        return parameters
 
 
 def of(fn: str, code: Code = METHODS, where: str = "") -> Signature:

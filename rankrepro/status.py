@@ -15,8 +15,8 @@ from typing import Any
 from rankrepro.plan import Plan
 from rankrepro.store import no_room, write_whole
 
-FULL = 1_000_000  # bytes free below which a failure is taken for want of room
-STALE = 600.0  # seconds after which a silent progress file is taken for a dead job's
+FULL = 1_000_000  # free bytes below which a failure is blamed on a full disk
+STALE = 600.0  # seconds without news after which a progress file counts as a dead job's
 
 
 class Status:
@@ -54,7 +54,7 @@ class Status:
             print(self.line(), file=sys.stderr, flush=True)
 
     def failures(self) -> None:
-        """Print the end of every log that this run wrote and did not finish well, and where Slurm's own words are.
+        """Print the end of every log of this run's failed jobs, and where Slurm's own log is.
 
         A full disk may have left no log.
         """
@@ -68,10 +68,10 @@ class Status:
         for job in (j for j in self.plan.jobs.values() if not self._done(j.id)):
             logs = (self.folder.parent / "slurm" / "rule_job" / job.id).glob("*.log")
             for log in sorted(f for f in logs if f.stat().st_mtime >= self._started):
-                said = [
+                reasons = [
                     x for x in log.read_text(errors="replace").splitlines() if re.match("(slurm|srun).*: error: ", x)
                 ]
-                print(f"{job.title}: {' | '.join(said[:2])}\n  (Slurm's log: {log})", file=sys.stderr, flush=True)
+                print(f"{job.title}: {' | '.join(reasons[:2])}\n  (Slurm's log: {log})", file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """One line, e.g. `[3/9 jobs] baselines.rankgpt vital/fever 12/100 | about 14 min left`."""
@@ -79,10 +79,10 @@ class Status:
         now = [f"{r['node']} {r['benchmark']}" + _count(r) for r in self._running()]
         left = self._seconds_left() / 60
         time_left = "done" if len(done) == len(self.plan.jobs) else f"about {max(left, 1):.0f} min left"
-        shown = "; ".join(now[:3]) + (f"; {len(now) - 3} more" if len(now) > 3 else "")
+        running = "; ".join(now[:3]) + (f"; {len(now) - 3} more" if len(now) > 3 else "")
         elapsed = (time.time() - self._started) / 60
         count = f"{len(done)}/{len(self.plan.jobs)} jobs"
-        return f"[{elapsed:.1f} min] {count} | {shown or 'data and reports'} | {time_left}"
+        return f"[{elapsed:.1f} min] {count} | {running or 'data and reports'} | {time_left}"
 
     def _run(self) -> None:
         while not self._end.wait(1.0 if self.terminal else 30.0):
@@ -113,7 +113,7 @@ class Status:
                 yield row | {"job": file.stem}
 
     def _seconds_left(self) -> float:
-        """Predicted seconds of what is not done, corrected by how predictions fared so far, over the cores in use."""
+        """Predicted seconds of what is left, corrected by how well predictions held so far, over the cores in use."""
         running = {r["job"]: r for r in self._running()}
         predicted = spent = left = 0.0
         for job in self.plan.jobs.values():

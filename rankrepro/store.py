@@ -1,4 +1,4 @@
-"""Finished results by digest: a folder each, written to a temporary name, fsynced, renamed, immutable."""
+"""Finished results by digest: one folder each, written under a temporary name, fsynced, renamed, immutable."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def no_room(folder: Path) -> str:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file that others see whole or not at all."""
+    """Write a file so that others see all of it or nothing."""
     temporary = file.with_name(f".{file.name}.tmp-{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -86,7 +86,7 @@ class Store:
         arrays: Mapping[str, np.ndarray] | None = None,
         history: Mapping[str, Any] | None = None,
     ) -> None:
-        """Store a result once; the same digest stored by another process is as good as ours.
+        """Store a result once; one that another process stored under the same digest is as good as ours.
 
         One process at a time puts a digest (Runner.alone): what others left half-written is removed.
         """
@@ -121,7 +121,7 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def _place(self, temporary: Path, digest: str) -> None:
-        """Rename to the final name, unless a whole result has it; a damaged one makes way."""
+        """Rename to the final name, unless a whole result has it; a damaged one is replaced."""
         try:
             temporary.rename(self.path(digest))
         except OSError as error:
@@ -162,7 +162,7 @@ class Store:
     def _read(self, digest: str, name: str, parse: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
         """A file of a result, checked against its manifest. A damaged result is unmarked, so that it is made again.
 
-        A whole result that never had such a file stays as it is: whoever asks for it is wrong.
+        A complete result that never had such a file stays as it is: the caller is wrong.
         """
         file = self.path(digest) / name
         try:

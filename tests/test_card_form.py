@@ -146,11 +146,22 @@ def test_reported_rows_and_columns_become_one_entry_per_number() -> None:
          "x.yaml: reported.0.ours.rows: unknown row 'rwo'; did you mean 'row'"),
         ("reported: [{columns: [col], rows: {r: [1]}, ours: {rows: {}, columns: {cl: {}}}}]", UnknownName,
          "x.yaml: reported.0.ours.columns: unknown column 'cl'; did you mean 'col'"),
+        ("defaults: {arms: [a]}\narms: {a: {}}", ConfigError, "x.yaml: defaults.arms: needs a mapping"),
+        ("arms: {'{}': {each: {a: {k: 1}}, params: 3}}", ConfigError, "x.yaml: arms.{}.params: needs a mapping"),
+        ("reported: [{columns: 3, rows: {}}]", ConfigError, "x.yaml: reported.0.columns: needs a list of names, not 3"),
+        ("reported: [{columns: [c], rows: {r: [1]}, ours: {columns: 3}}]", ConfigError,
+         "x.yaml: reported.0.ours.columns: needs a mapping"),
+        ("reported: [{columns: [c], rows: {r: [1]}, ours: {rows: {r: a}, columns: {c: nDCG}}}]", ConfigError,
+         "x.yaml: reported.0.ours.columns.c: needs a mapping"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_form_is_named(text: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=re.escape(words)):
         unrolled(text)
+
+
+def test_what_is_no_card_at_all_is_left_to_the_schema() -> None:
+    assert unrolled("scales: [quick]") == {"scales": ["quick"]}
 
 
 # --- the seven cards of the first form -------------------------------------------------------------------------------
@@ -167,10 +178,10 @@ def cards() -> dict[str, Card]:
 
 def without(spec: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """A spec without these keys, with its text on one line and the default order of candidates left out."""
-    kept = {k: " ".join(v.split()) if isinstance(v, str) else v for k, v in spec.items() if k not in keys}
-    if "candidates" in kept:
-        kept["candidates"] = {k: v for k, v in kept["candidates"].items() if (k, v) != ("order", "first_stage")}
-    return kept
+    rest = {k: " ".join(v.split()) if isinstance(v, str) else v for k, v in spec.items() if k not in keys}
+    if "candidates" in rest:
+        rest["candidates"] = {k: v for k, v in rest["candidates"].items() if (k, v) != ("order", "first_stage")}
+    return rest
 
 
 PARTED = {"tuned": "rerank"}  # a function of its own today -> what it was a part of
@@ -214,11 +225,11 @@ def test_at_every_scale_the_same_runs_with_the_same_parameters(key: str, scale: 
             assert where[0] == where[1], arm
     given = then.get("params", {})
     for name, spec in {**old.get("stages", {}), **old["arms"]}.items():
-        own = {**card.stages, **card.arms}[name]
-        takes = signatures.of(own["fn"]).parameters
+        node = {**card.stages, **card.arms}[name]
+        takes = signatures.of(node["fn"]).parameters
         params = {**spec.get("params", {}), **given.get("all", {}), **given.get(name, {})}
         expected = {k: v for k, v in params.items() if k in takes}  # `all` gave every function everything
-        assert parameters.of_node(card, name, own, scale, METHODS) == expected, name
+        assert parameters.of_node(card, name, node, scale, METHODS) == expected, name
 
 
 @pytest.mark.parametrize("scale", ["quick", "desk"])

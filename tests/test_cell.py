@@ -37,7 +37,7 @@ def test_scores_are_rounded_and_ties_broken_by_document() -> None:
     ("values", "words"),
     [
         ({"q1": GOOD["q1"]}, r"t\.arm: 1 of 2 units have no result .*'q2'"),
-        ({**GOOD, "q3": {"a": 1.0}}, "'q3' is no unit of this cell"),
+        ({**GOOD, "q3": {"a": 1.0}}, "'q3' is not a unit of this cell"),
         ({**GOOD, "q1": {"a": 1.0}}, "query q1: the candidate set changed"),
         ({**GOOD, "q1": {"a": 1.0, "b": 1.0, "c": 1.0}}, "the candidate set changed"),
         ({**GOOD, "q2": {"c": float("nan"), "d": 1.0}}, "not a finite number"),
@@ -71,7 +71,7 @@ NAN = float("nan")
         (Predictions({"q1": [0, 1], "q2": []}), "q2 has 0 predictions"),
         (Predictions({"q1": [0, 1]}), "'q2'"),
         (Likelihoods({"q1": (1.0, 2), "q2": (NAN, 2)}), "q2: a log-likelihood"),
-        (Likelihoods({"q1": (1.0, 2), "q2": (1.0, 0)}), "q2: 0 is no number of tokens"),
+        (Likelihoods({"q1": (1.0, 2), "q2": (1.0, 0)}), "q2: 0 is not a number of tokens"),
         (Likelihoods({"q1": (1.0, 2), "q2": (1.0,)}), "q2 has 1 numbers"),  # type: ignore[dict-item]
         (Text({"q1": "a", "q2": None}), "q2 is a NoneType, not a text"),  # type: ignore[dict-item]
         (Text({"q1": "a"}), "'q2'"),
@@ -240,11 +240,11 @@ def test_a_damaged_checkpoint_and_those_that_follow_it_are_thrown_away(tmp_path:
 def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_after_it(tmp_path: Path) -> None:
     import torch
 
-    asked: list[list[str]] = []
+    batches: list[list[str]] = []
     c = cell(shards=tmp_path)
 
     def fn(units: list[str]) -> dict[str, int]:
-        asked.append(units)
+        batches.append(units)
         for u in units:
             c.meter.add(u, input_tokens=1)
         c.history.log(0, units=len(units))
@@ -254,7 +254,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_after_it(tmp_path:
 
     units = [f"u{i}" for i in range(10)]
     assert c.map(units, fn, batch=5) == dict.fromkeys(units, 1)
-    assert [len(a) for a in asked] == [5, 2, 2, 1, 2, 2, 1]
+    assert [len(a) for a in batches] == [5, 2, 2, 1, 2, 2, 1]
     assert all(c.meter.units[u]["input_tokens"] == 1 for u in units)  # a failed attempt counts nothing
     assert c.history.record() == {"units": [[0, 10 / 6]]}
     assert len((tmp_path / "units.jsonl").read_text().splitlines()) == 2  # as without it

@@ -46,18 +46,18 @@ def test_nothing_to_clean_after_a_run(ran: Project) -> None:
 def test_what_a_change_left_behind_goes_and_the_rest_stays(ran: Project) -> None:
     before = files(ran)
     change_method(ran)
-    found = clean(ran)
+    leftovers = clean(ran)
     jobs = [f for f in before if f.parts[2:3] == ("jobs",) or f.parts[2:4] == ("logs", "jobs")]
     assert len(jobs) >= 6  # json, done and log of each
-    assert Counter(x["kind"] for x in found) == {"store": 5, "job": len(jobs), "run": 2}
-    assert all(x["bytes"] == sum(f.stat().st_size for f in _files(Path(x["path"]))) for x in found)
+    assert Counter(x["kind"] for x in leftovers) == {"store": 5, "job": len(jobs), "run": 2}
+    assert all(x["bytes"] == sum(f.stat().st_size for f in _files(Path(x["path"]))) for x in leftovers)
     assert files(ran) == before, "without --yes nothing goes"
     assert "nothing was deleted; --yes does" in ran.python("-m", "rankrepro", "clean").stdout
 
-    said = ran.python("-m", "rankrepro", "clean", "--yes").stdout
-    assert f"{len(found)} deleted" in said
+    output = ran.python("-m", "rankrepro", "clean", "--yes").stdout
+    assert f"{len(leftovers)} deleted" in output
     gone = before - files(ran)
-    assert gone == {f for f in before if any((ran.folder / f).is_relative_to(x["path"]) for x in found)}
+    assert gone == {f for f in before if any((ran.folder / f).is_relative_to(x["path"]) for x in leftovers)}
     assert {"benchmarks", "judged"} < {f.parts[2] for f in files(ran) if len(f.parts) > 3}
     assert clean(ran) == []
     ran.run("papers=toy")  # what is new is computed, on the benchmark that stayed
@@ -133,16 +133,19 @@ def test_the_shared_cache_goes_only_when_asked(ran: Project, tmp_path: Path) -> 
     from rankrepro import artifacts
 
     catalogue = artifacts.load_catalogue()
-    kept = tmp_path / "cache" / "artifacts" / catalogue["vital-articles"].folder
+    used = tmp_path / "cache" / "artifacts" / catalogue["vital-articles"].folder
     old = tmp_path / "cache" / "artifacts" / "vital-articles-0.0.6-000000000000"
     unused = tmp_path / "cache" / "artifacts" / catalogue["keel-data"].folder  # the toy needs no tables
-    for folder in (kept, old, unused):
+    for folder in (used, old, unused):
         folder.mkdir(parents=True)
         (folder / "data").write_text("x" * 100)
     (tmp_path / "cache" / "artifacts" / ".x.lock").touch()
-    found = clean(ran)
-    assert {(x["path"], x["shared"], x["bytes"]) for x in found} == {(str(old), True, 100), (str(unused), True, 100)}
+    leftovers = clean(ran)
+    assert {(x["path"], x["shared"], x["bytes"]) for x in leftovers} == {
+        (str(old), True, 100),
+        (str(unused), True, 100),
+    }
     assert "0 deleted" in ran.python("-m", "rankrepro", "clean", "--yes").stdout
     assert old.exists() and unused.exists()
     assert "2 deleted, 200 B freed" in ran.python("-m", "rankrepro", "clean", "--yes", "--cache").stdout
-    assert kept.exists() and not old.exists() and not unused.exists()
+    assert used.exists() and not old.exists() and not unused.exists()

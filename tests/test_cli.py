@@ -183,7 +183,7 @@ def test_every_card_can_be_shown() -> None:
 
 
 def test_explain(ran: Project) -> None:
-    said = run(ran, "explain toy-over-noise")
+    explanation = run(ran, "explain toy-over-noise")
     for line in (
         "superiority: m(overlap) - m(noise)",
         "toy.overlap = toy.overlap (methods/toy.py)",
@@ -193,13 +193,13 @@ def test_explain(ran: Project) -> None:
         "verdict at desk: reproduced",
         "with a power of 80 %",
     ):
-        assert line in said, line
+        assert line in explanation, line
     assert "lacks: timing overlap_over_noise" in run(ran, "explain toy:toy-faster")
     timed = run(ran, "explain toy-faster --scale quick")
     assert "lies below 1" in timed and "5 units; and overlap against itself" in timed
     assert "it has no `expr`" in run(ran, "explain fr-latency")
-    found = json.loads(run(ran, "explain toy-over-noise --json"))
-    assert found["claim"]["expr"] == "m(overlap) - m(noise)" and found["result"]["n"] == 60
+    data = json.loads(run(ran, "explain toy-over-noise --json"))
+    assert data["claim"]["expr"] == "m(overlap) - m(noise)" and data["result"]["n"] == 60
 
 
 def test_a_claim_of_two_cards_must_be_told_apart(ran: Project) -> None:
@@ -347,7 +347,7 @@ def test_verify_finds_what_is_damaged(ran: Project) -> None:
         assert done.returncode == 1
         assert f"{output} is missing or damaged" in done.stdout
         assert f"{manifest.parent}: its manifest describes another result" in done.stdout
-        assert "its bytes are not the ones" in done.stdout and "has changed since it was built" in done.stdout
+        assert "its bytes do not match" in done.stdout and "has changed since it was built" in done.stdout
         assert "quick: 7 results, benchmarks and runs checked, 4 damaged" in done.stdout
     finally:
         for file, content in changed.items():

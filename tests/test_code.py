@@ -157,9 +157,9 @@ def test_two_definitions_of_one_name_are_told_apart(house: Path) -> None:
     toy = house / "methods/family/pair.py"
     text = "from methods.parts import one, two\n\n\ndef pair(cell):\n    return one.value() - two.value()\n"
     toy.write_text(text)
-    there = Code(root=house).digest("pair.pair")
+    before = Code(root=house).digest("pair.pair")
     toy.write_text(text.replace("one.value() - two.value()", "two.value() - one.value()"))
-    assert Code(root=house).digest("pair.pair") != there
+    assert Code(root=house).digest("pair.pair") != before
 
 
 def test_names_are_answered_with_the_nearest(house: Path) -> None:
@@ -170,7 +170,7 @@ def test_names_are_answered_with_the_nearest(house: Path) -> None:
         code.find("toy.frist")
     (house / "methods/other").mkdir()
     (house / "methods/other/toy.py").write_text("")
-    with pytest.raises(ConfigError, match="bear one name"):
+    with pytest.raises(ConfigError, match="have the same name"):
         Code(root=house).find("toy.first")
 
 
@@ -258,6 +258,6 @@ def test_an_import_for_types_is_followed_too(house: Path) -> None:
     )
     recipe = house / "methods/parts/recipe.py"
     recipe.write_text("class Recipe:\n    rate: float = 1.0\n")
-    there = Code(root=house).digest("typed.typed")
+    before = Code(root=house).digest("typed.typed")
     recipe.write_text("class Recipe:\n    rate: float = 2.0\n")
-    assert Code(root=house).digest("typed.typed") != there
+    assert Code(root=house).digest("typed.typed") != before

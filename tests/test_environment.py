@@ -96,12 +96,14 @@ def test_one_that_was_copied_or_moved_is_made_again(checkout: Path) -> None:
     assert "venv.sh" not in subprocess.run(make, cwd=moved, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize(("version", "told"), [("3.10", "is 3.10"), ("3.14", "is 3.14"), ("", "is not there")])
-def test_a_wrong_python_is_refused_in_one_line_before_anything_is_made(checkout: Path, version: str, told: str) -> None:
+@pytest.mark.parametrize(("version", "message"), [("3.10", "is 3.10"), ("3.14", "is 3.14"), ("", "is not there")])
+def test_a_wrong_python_is_refused_in_one_line_before_anything_is_made(
+    checkout: Path, version: str, message: str
+) -> None:
     name = python(checkout, version, "python-x") if version else "python-x"
     done = venv(checkout, name)
     assert done.returncode == 1 and not (checkout / ".venv").exists()
-    assert told in done.stderr and "make PYTHON=python3.12" in done.stderr and done.stderr.count("\n") == 1
+    assert message in done.stderr and "make PYTHON=python3.12" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_folder_that_is_something_else_is_not_touched(checkout: Path) -> None:

@@ -36,8 +36,8 @@ def noisy(on: Ground, seed: int, noise: float, n: int = 80) -> dict[str, dict[st
     corpus = sorted(on.documents or ())
     run = {}
     for q in queries:
-        found = {*on.truth.qrels[q], *rng.sample(corpus, 18)}
-        run[q] = {d: on.truth.qrels[q].get(d, 0) + noise * rng.gauss(0, 1) for d in sorted(found)}
+        documents = {*on.truth.qrels[q], *rng.sample(corpus, 18)}
+        run[q] = {d: on.truth.qrels[q].get(d, 0) + noise * rng.gauss(0, 1) for d in sorted(documents)}
     return run
 
 
@@ -89,23 +89,23 @@ def test_differences_and_their_tests(fever: Ground, tmp_path: Path) -> None:
         Row("x.other", "x", {"RR": {q: [1.0] for q in mine}}),
     ]
     table = evaluate(take(write(tmp_path / "mine.trec", mine), fever), fever, rows, "nDCG@10")
-    found = {r["arm"]: r for r in table["rows"]}
+    by_arm = {r["arm"]: r for r in table["rows"]}
     assert [r["value"] for r in table["rows"]] == sorted((r["value"] for r in table["rows"]), reverse=True)
-    assert set(found) == {"mine", "x.good", "x.seeds", "x.same", "ceiling of x.good"}  # x.other has no nDCG@10
-    assert found["ceiling of x.good"]["against"] is None
+    assert set(by_arm) == {"mine", "x.good", "x.seeds", "x.same", "ceiling of x.good"}  # x.other has no nDCG@10
+    assert by_arm["ceiling of x.good"]["against"] is None
 
     for arm, theirs in (("x.good", values["good"]), ("x.seeds", {q: float(np.mean(v)) for q, v in seeds.items()})):
         shared = sorted(set(theirs) & set(values["mine"]))
         a, b = (np.array([side[q] for q in shared]) for side in (values["mine"], theirs))
-        c = found[arm]["against"]
+        c = by_arm[arm]["against"]
         assert (c["n"], c["yours"]) == (len(shared), pytest.approx(a.mean()))
         assert c["difference"] == pytest.approx((a - b).mean())
         assert c["student_p"] == pytest.approx(stats.ttest_rel(a, b).pvalue)
         assert c["ci"][0] < c["difference"] < c["ci"][1]
-    assert found["x.good"]["against"]["p_holm"] < 0.01  # a planted difference is found
-    same = found["x.same"]["against"]
+    assert by_arm["x.good"]["against"]["p_holm"] < 0.01  # a planted difference is found
+    same = by_arm["x.same"]["against"]
     assert (same["difference"], same["p"], same["student_p"], same["student_p_holm"]) == (0.0, 1.0, None, None)
-    compared = [found[a]["against"] for a in ("x.good", "x.seeds", "x.same")]
+    compared = [by_arm[a]["against"] for a in ("x.good", "x.seeds", "x.same")]
     assert [c["p_holm"] for c in compared] == holm([c["p"] for c in compared])
 
 
@@ -144,12 +144,12 @@ def test_what_is_left_out_is_counted_and_named(fever: Ground, tmp_path: Path) ->
     odd = run | {v: {"Polar bear": 1.0} for v in validation} | {"zzz": {"Polar bear": 1.0}}
     odd[next(iter(run))]["No such article"] = 9.0
     taken = take(write(tmp_path / "a.run", odd), fever)
-    assert set(taken.output.values) == set(run) and taken.asked == 854
-    said = " | ".join(taken.warnings)
-    assert "1 queries of the run are not in the benchmark and left out (zzz)" in said
-    assert f"2 queries are of other splits, left out ({', '.join(validation)})" in said
-    assert "774 queries have no result in the run and are left out" in said
-    assert "1 documents of the run are not in the corpus and count as not relevant (No such article)" in said
+    assert set(taken.output.values) == set(run) and taken.queries == 854
+    warnings = " | ".join(taken.warnings)
+    assert "1 queries of the run are not in the benchmark and left out (zzz)" in warnings
+    assert f"2 queries are of other splits, left out ({', '.join(validation)})" in warnings
+    assert "774 queries have no result in the run and are left out" in warnings
+    assert "1 documents of the run are not in the corpus and count as not relevant (No such article)" in warnings
     assert set(take(tmp_path / "a.run", fever, ["validation"]).output.values) == set(validation)
 
 
@@ -204,7 +204,7 @@ def test_runs_as_other_tools_write_them(fever: Ground, tmp_path: Path) -> None:
         (b"q Q0 d 1 2 t\n", "none of its 1 queries is in b"),
         (b"a Q0 x 1 2 t\n", "none of its 1 documents is in b"),
         (b"v Q0 d 1 2 t\n", "none of its queries is of split train or test"),
-        (b"\xff\xfe\x00", "no text file"),
+        (b"\xff\xfe\x00", "not a text file"),
     ],
 )
 def test_runs_that_cannot_be_judged(tmp_path: Path, raw: bytes, message: str) -> None:
@@ -219,7 +219,7 @@ def test_a_truncated_gzip_and_a_missing_file(fever: Ground, tmp_path: Path) -> N
     (tmp_path / "cut.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "no.gz").write_bytes(b"q Q0 d 1 2 t\n")
     for name in ("cut.gz", "no.gz"):
-        with pytest.raises(RunFileError, match="no whole gzip file"):
+        with pytest.raises(RunFileError, match="not a complete gzip file"):
             take(tmp_path / name, fever)
     with pytest.raises(RunFileError, match="cannot be read"):
         take(tmp_path / "none.trec", fever)

@@ -62,12 +62,12 @@ def test_short_jobs_join_others_until_at_most_one_is_left() -> None:
         arms = [node(f"{paper}{i}", 2, encoding) for i in (1, 2)]
         nodes += [encoding, *arms, node(f"{paper}3", 1, *arms, threads=0)]
     shortest, limit = 5.0, 2 * 10.0
-    found = packed(nodes, SCALE, shortest)
-    assert sorted(n.name for batch in found for n in batch) == sorted(n.name for n in nodes)
-    assert sum(work(b) < shortest for b in found if b[0].spec["threads"] == 1) <= 1
+    batches = packed(nodes, SCALE, shortest)
+    assert sorted(n.name for batch in batches for n in batch) == sorted(n.name for n in nodes)
+    assert sum(work(b) < shortest for b in batches if b[0].spec["threads"] == 1) <= 1
     assert sum(work(b) < shortest for b in packed(nodes, SCALE, 0.0) if b[0].spec["threads"] == 1) > 1
-    assert all(work(b) <= limit for b in found)
-    assert all({n.spec["threads"] for n in b} == {b[0].spec["threads"]} for b in found)
+    assert all(work(b) <= limit for b in batches)
+    assert all({n.spec["threads"] for n in b} == {b[0].spec["threads"]} for b in batches)
 
 
 def test_in_a_job_a_node_comes_after_what_it_reads() -> None:

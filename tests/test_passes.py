@@ -44,8 +44,8 @@ def test_a_batch_that_does_not_fit_is_read_in_halves_and_so_are_those_after_it(
         again = read(**tokens)
     assert memory.asked == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
     assert type(parts) is type(whole) and set(parts) == set(whole)
-    for found in (parts, again):
-        torch.testing.assert_close(found.last_hidden_state, whole.last_hidden_state)
+    for output in (parts, again):
+        torch.testing.assert_close(output.last_hidden_state, whole.last_hidden_state)
     assert "bert: out of memory with 4 rows at a time: 2 from now on" in capsys.readouterr().out
 
 

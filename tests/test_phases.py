@@ -22,12 +22,12 @@ def test_phases_follow_each_other_without_gaps(tmp_path: Path) -> None:
     for phase in (LOADING, COMPUTING):
         clock.enter(phase, "x.arm")
         time.sleep(0.01)
-    found = clock.record(tmp_path)
-    spans = found["spans"]
+    record = clock.record(tmp_path)
+    spans = record["spans"]
     assert [(s["phase"], s["node"]) for s in spans] == [(START, ""), (LOADING, "x.arm"), (COMPUTING, "x.arm")]
     assert all(a["end"] == b["start"] for a, b in pairwise(spans))
     assert spans[0]["start"] == round(clock.born, 3)
-    assert found["run"] == 0  # outside of a run nothing waits
+    assert record["run"] == 0  # outside of a run nothing waits
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells when a process started")

@@ -149,10 +149,10 @@ def test_parameters_of_all_arms_are_replaced_by_an_arms_own_for_the_scale(house:
     card.write_text(card.read_text().replace("quick: {sample: {all: 12}}", scales))
     (house / "papers" / "seconds.yaml").write_text("quick: {toy: {lexical: 2.0}}\n")
     plan = make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
-    found = {n.name: n for n in plan.nodes.values()}
-    assert found["toy.lexical"].spec["params"] == {"k": 7}
-    assert found["toy.overlap"].spec["params"] == {"batch": 4}
-    assert found["toy.lexical"].seconds == 2.0 * 12
+    nodes = {n.name: n for n in plan.nodes.values()}
+    assert nodes["toy.lexical"].spec["params"] == {"k": 7}
+    assert nodes["toy.overlap"].spec["params"] == {"batch": 4}
+    assert nodes["toy.lexical"].seconds == 2.0 * 12
 
 
 def test_the_plan_imports_nothing_heavy() -> None:
@@ -224,13 +224,13 @@ def test_what_makes_a_report_stale() -> None:
     assert stale(cards, "desk", now) == {}
     assert stale(cards, "desk", {}) == {}
     icr = now["icr"]
-    assert stale(cards, "desk", now | {"icr": icr[1:]}) == {"icr": f"1 of {len(icr)} results would be computed anew"}
+    assert stale(cards, "desk", now | {"icr": icr[1:]}) == {"icr": f"1 of {len(icr)} results would be computed again"}
     assert "1 of" in stale(cards, "desk", {"icr": [*icr, "f" * 64]})["icr"]
     assert "no longer" in stale(cards, "desk", {"icr": [*icr, "f" * 64]})["icr"]
     # papers that cannot be planned do not hide the others
     bare = next(key for key, card in cards.items() if not card.arms)
-    found = stale(cards, "desk", now | {bare: icr, "gone": icr})
-    assert set(found) == {bare, "gone"} and "no method" in found[bare] and "unknown paper" in found["gone"]
+    reasons = stale(cards, "desk", now | {bare: icr, "gone": icr})
+    assert set(reasons) == {bare, "gone"} and "no method" in reasons[bare] and "unknown paper" in reasons["gone"]
 
 
 @pytest.mark.parametrize("scale", ["quick", "desk", "paper"])

@@ -173,7 +173,7 @@ def test_the_verdicts_it_tells_are_the_published_ones() -> None:
     papers = {key for key, card in cards.load_cards().items() if card.family != "controls"}
     run, every = map(int, re.findall(r"(\d+) of (\d+) papers have run", README.read_text())[0])
     assert run <= len(published & papers) and every <= len(papers)
-    for key, told in lines:
+    for key, words in lines:
         page = json.loads((ROOT / "reports" / "desk" / key / "results.json").read_text())["papers"][key]
-        found = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]
-        assert told == ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found))
+        verdicts = [c["verdict"] for c in page["claims"] if c["role"] == "claim"]
+        assert words == ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))

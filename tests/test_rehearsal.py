@@ -109,14 +109,14 @@ print(json.dumps(found))
 
 
 def test_every_data_set_is_read_by_its_own_loader(results: Path, tmp_path: Path) -> None:
-    found = inside(results, BUILD % str(tmp_path))
-    assert {"beir/fever/test", "beir/dbpedia-entity/test", "beir/climate-fever", "bright/pony"} <= set(found)
-    pictures = found.pop("msls/val")
+    shapes = inside(results, BUILD % str(tmp_path))
+    assert {"beir/fever/test", "beir/dbpedia-entity/test", "beir/climate-fever", "bright/pony"} <= set(shapes)
+    pictures = shapes.pop("msls/val")
     assert pictures[:2] == [64, 30] and pictures[3] == 1
-    assert all(documents == 120 for _, documents, _, _ in found.values())
-    assert found["beir/fever/test"][0] == 4 and found["beir/climate-fever"][0] == 12
-    assert found["msmarco-passage/trec-dl-2019/judged"][0] == 6
-    assert found["msmarco-passage/trec-dl-2019/judged"][3] == 3  # graded
+    assert all(documents == 120 for _, documents, _, _ in shapes.values())
+    assert shapes["beir/fever/test"][0] == 4 and shapes["beir/climate-fever"][0] == 12
+    assert shapes["msmarco-passage/trec-dl-2019/judged"][0] == 6
+    assert shapes["msmarco-passage/trec-dl-2019/judged"][3] == 3  # graded
 
 
 LOAD = """
@@ -205,10 +205,10 @@ def test_a_paper_runs_in_rehearsal(key: str, tmp_path: Path) -> None:
     """About a minute each on two free cores."""
     project = make_project(tmp_path, [c for c in CARDS])
     project.run("scale=rehearsal", f"papers={key}", timeout=3600)
-    made = json.loads((tmp_path / "reports" / "rehearsal" / key / "results.json").read_text())
-    assert made["scale"] == "rehearsal"
-    assert {c["verdict"] for c in made["papers"][key]["claims"]} <= {"smoke", "not run", "identity"}
-    assert any(t["rows"] for t in made["papers"][key]["tables"])
+    results = json.loads((tmp_path / "reports" / "rehearsal" / key / "results.json").read_text())
+    assert results["scale"] == "rehearsal"
+    assert {c["verdict"] for c in results["papers"][key]["claims"]} <= {"smoke", "not run", "identity"}
+    assert any(t["rows"] for t in results["papers"][key]["tables"])
     for page in (f"rehearsal/{key}/index.html", "rehearsal/index.html", "rehearsal/summary.md"):
         assert "no number" in (tmp_path / "reports" / page).read_text()
     manifests = (tmp_path / "results" / "rehearsal" / "store").glob("*/manifest.json")

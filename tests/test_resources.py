@@ -34,8 +34,8 @@ def test_memory_grows_with_weights_corpus_and_attempt() -> None:
 
 def test_gpus_are_asked_for_models_and_only_at_a_scale_that_is_meant_for_them() -> None:
     plan = make_plan(load_cards(), "paper", "baselines,icr")
-    found = {bool(j.models): resources.gpus(j, plan.scale) for j in plan.jobs.values()}
-    assert found == {True: 1, False: 0}
+    gpus = {bool(j.models): resources.gpus(j, plan.scale) for j in plan.jobs.values()}
+    assert gpus == {True: 1, False: 0}
     assert {resources.gpus(j, load_scale("desk")) for j in plan.jobs.values()} == {0}
 
 

@@ -58,6 +58,6 @@ def test_malformed_runs(tmp_path: Path, text: str, words: str) -> None:
 def test_binary_empty_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "b.trec").write_bytes(b"\xff\xfe\x00\n")
     (tmp_path / "e.trec").write_text("")
-    for name, words in (("b", "no text file"), ("e", "truncated"), ("m", "cannot be read")):
+    for name, words in (("b", "not a text file"), ("e", "truncated"), ("m", "cannot be read")):
         with pytest.raises(RunFileError, match=words):
             read_run(tmp_path / f"{name}.trec")

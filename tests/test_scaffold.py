@@ -38,29 +38,29 @@ def contents(root: Path) -> dict[Path, bytes]:
     ],
 )
 def test_a_new_card_can_be_planned(root: Path, of: str, benchmark: str, rival: str) -> None:
-    made = scaffold("my_own", of, benchmark, root=root)
+    scaffolded = scaffold("my_own", of, benchmark, root=root)
     names = (
         "methods/llm_rerankers/my_own.py",
         "papers/llm_rerankers/my_own.yaml",
         "tests/methods/llm_rerankers/test_my_own.py",
     )
-    assert [f.relative_to(root).as_posix() for f in made.written] == list(names) and not made.stanza
+    assert [f.relative_to(root).as_posix() for f in scaffolded.written] == list(names) and not scaffolded.stanza
     cards = load_cards(root / "papers")
     plan = make_plan(cards, "quick", ["my_own"], code=Code(root=root))
     assert {"my_own.rerank", "my_own.decoy", rival, "baselines.random"} <= set(plan.rows)
-    own = plan.nodes[plan.rows["my_own.rerank"][benchmark][0][1]].spec
+    reranker = plan.nodes[plan.rows["my_own.rerank"][benchmark][0][1]].spec
     decoy = plan.nodes[plan.rows["my_own.decoy"][benchmark][0][1]].spec
-    assert own["candidates"] == decoy["candidates"]
-    assert {k for k in own if own[k] != decoy[k]} == {"queries"}, "the placebo destroys one ingredient"
+    assert reranker["candidates"] == decoy["candidates"]
+    assert {k for k in reranker if reranker[k] != decoy[k]} == {"queries"}, "the placebo destroys one ingredient"
     claim, placebo = cards["my_own"].claims
-    assert made.claim == claim["id"] and claim["expr"] == f"m(rerank) - m({rival})"
+    assert scaffolded.claim == claim["id"] and claim["expr"] == f"m(rerank) - m({rival})"
     assert placebo["role"] == "placebo" and placebo["expr"] == f"m(decoy) - m({rival})"
     make_plan(cards, "desk", ["my_own"], code=Code(root=root))
 
 
 def test_the_written_module_and_test_are_clean(root: Path) -> None:
-    made = scaffold("mine", root=root)
-    files = [str(f) for f in made.written if f.suffix == ".py"]
+    scaffolded = scaffold("mine", root=root)
+    files = [str(f) for f in scaffolded.written if f.suffix == ".py"]
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *command, "--config", str(ROOT / "pyproject.toml"), *files],
@@ -72,10 +72,10 @@ def test_the_written_module_and_test_are_clean(root: Path) -> None:
 def test_a_card_without_a_method_keeps_every_byte(root: Path) -> None:
     card = root / "papers" / "llm_rerankers" / "fullrank.yaml"
     before = card.read_bytes()
-    made = scaffold("fullrank", root=root)
-    assert card.read_bytes() == before and card not in made.written
-    assert made.claim == "fr-sft-quality"
-    stanza, claims = made.stanza.split("# and under claims:\n")
+    scaffolded = scaffold("fullrank", root=root)
+    assert card.read_bytes() == before and card not in scaffolded.written
+    assert scaffolded.claim == "fr-sft-quality"
+    stanza, claims = scaffolded.stanza.split("# and under claims:\n")
     data = yaml.safe_load(before.decode() + stanza)
     data["claims"] += yaml.safe_load(claims)
     card.write_text(yaml.safe_dump(data))  # as a user would paste it
@@ -86,9 +86,9 @@ def test_a_card_without_a_method_keeps_every_byte(root: Path) -> None:
 def test_insert_appends_and_nothing_else(root: Path) -> None:
     card = root / "papers" / "llm_rerankers" / "fullrank.yaml"
     before = card.read_text()
-    made = scaffold("fullrank", insert=True, root=root)
-    assert card in made.written and card.read_text().startswith(before)
-    assert made.stanza.startswith("# under claims:")
+    scaffolded = scaffold("fullrank", insert=True, root=root)
+    assert card in scaffolded.written and card.read_text().startswith(before)
+    assert scaffolded.stanza.startswith("# under claims:")
     assert "fullrank.decoy" in make_plan(load_cards(root / "papers"), "quick", ["fullrank"], code=Code(root=root)).rows
 
 

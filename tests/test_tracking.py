@@ -66,14 +66,14 @@ def mlflow_client(root: Path) -> Any:
 def runs_of(root: Path) -> dict[str, Any]:
     """Name -> run, all that are not deleted; names must be distinct."""
     mlflow = mlflow_client(root)
-    found = mlflow.search_runs([mlflow.get_experiment_by_name(KEY).experiment_id])
-    assert len({r.info.run_name for r in found}) == len(found)
-    return {r.info.run_name: r for r in found}
+    runs = mlflow.search_runs([mlflow.get_experiment_by_name(KEY).experiment_id])
+    assert len({r.info.run_name for r in runs}) == len(runs)
+    return {r.info.run_name: r for r in runs}
 
 
 def content(root: Path) -> dict[str, Any]:
     """All a store tells, without ids and places."""
-    mlflow, told = mlflow_client(root), {}
+    mlflow, contents = mlflow_client(root), {}
     for name, run in runs_of(root).items():
         files = {}
         for folder in ("", "tables"):
@@ -85,8 +85,8 @@ def content(root: Path) -> dict[str, Any]:
             for k in run.data.metrics
         }
         info = (run.info.status, run.info.start_time, run.info.end_time)
-        told[name] = (info, run.data.params, run.data.tags, run.data.metrics, history, files)
-    return told
+        contents[name] = (info, run.data.params, run.data.tags, run.data.metrics, history, files)
+    return contents
 
 
 # --- names and values ---
@@ -130,9 +130,9 @@ def test_every_name_is_legal_and_can_be_read_back(name: str) -> None:
 
 
 def test_parameters_are_flat_and_none_is_cut_in_silence() -> None:
-    found = params({"a": {"b": [1, 2], "c": {}}, "on": True, "none": None, "s": "text", "long": "x" * 7000})
-    long = found.pop("long")
-    assert found == {"a.b": "[1, 2]", "a.c": "{}", "on": "true", "none": "null", "s": "text"}
+    flat = params({"a": {"b": [1, 2], "c": {}}, "on": True, "none": None, "s": "text", "long": "x" * 7000})
+    long = flat.pop("long")
+    assert flat == {"a.b": "[1, 2]", "a.c": "{}", "on": "true", "none": "null", "s": "text"}
     assert len(long) == LONGEST_PARAM
     assert long.endswith("xx [cut: 7000 characters, all of them in manifest.json]")
     assert len(cut_tag("y" * 9000)) == 8000
@@ -354,10 +354,10 @@ def test_killed_while_the_store_is_made(results: Path, whole: dict[str, Any]) ->
 def test_two_at_once_write_each_run_once(results: Path, whole: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "rankrepro", "internal", "track", KEY, "--scale", SCALE, "--results", str(results)]
     both = [subprocess.Popen(command, env=_env(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [p.communicate(timeout=600)[1] for p in both]
-    assert [p.returncode for p in both] == [0, 0], told
-    assert sum("7 written" in t for t in told) == 1
-    assert sum("7 unchanged" in t for t in told) == 1
+    logs = [p.communicate(timeout=600)[1] for p in both]
+    assert [p.returncode for p in both] == [0, 0], logs
+    assert sum("7 written" in t for t in logs) == 1
+    assert sum("7 unchanged" in t for t in logs) == 1
     assert content(results.parent) == whole
 
 
@@ -370,7 +370,7 @@ def test_runs_written_twice_by_two_machines_become_one(results: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["garbage", "half a migration", "another version", "empty"])
-def test_a_damaged_store_is_put_aside_and_written_anew(results: Path, whole: dict[str, Any], harm: str) -> None:
+def test_a_damaged_store_is_put_aside_and_written_again(results: Path, whole: dict[str, Any], harm: str) -> None:
     file = results.parent / "mlflow.db"
     track(results)
     if harm == "garbage":
@@ -387,7 +387,7 @@ def test_a_damaged_store_is_put_aside_and_written_anew(results: Path, whole: dic
     assert (results.parent / "mlflow.db.old").exists()
 
 
-def test_a_moved_folder_is_written_anew(results: Path, whole: dict[str, Any]) -> None:
+def test_a_moved_folder_is_written_again(results: Path, whole: dict[str, Any]) -> None:
     track(results)
     moved = results.parent.with_name("elsewhere")
     results.parent.rename(moved)
@@ -503,7 +503,7 @@ def test_no_server(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("address", "words"),
     [
         ("mlruns", "is a folder, which MLflow no longer writes"),
-        ("nosuch://user:secret@place", "MLFLOW_TRACKING_URI=nosuch://place is no address MLflow knows"),
+        ("nosuch://user:secret@place", "MLFLOW_TRACKING_URI=nosuch://place is not an address MLflow knows"),
     ],
 )
 def test_bad_addresses(results: Path, monkeypatch: pytest.MonkeyPatch, address: str, words: str) -> None:
@@ -561,10 +561,10 @@ def test_the_workflow_tracks(finished: Project) -> None:
         toy.command("papers=toy"), cwd=toy.folder, capture_output=True, text=True, timeout=300,
         env={**toy.env(), "MLFLOW_TRACKING_URI": f"http://u:secret@127.0.0.1:{free_port()}"},
     )  # fmt: skip
-    told = failed.stdout + failed.stderr
+    output = failed.stdout + failed.stderr
     assert failed.returncode != 0
-    assert "TrackingError: no server answers" in told
-    assert "secret" not in told
+    assert "TrackingError: no server answers" in output
+    assert "secret" not in output
     assert summary.exists()
     assert not [f for f in (toy.folder / ".snakemake").rglob("*") if f.is_file() and "secret" in f.read_text("latin1")]
 

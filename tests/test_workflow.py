@@ -58,9 +58,9 @@ def test_a_paper_is_two_files(first_run: tuple[Project, subprocess.CompletedProc
     runs = list((toy.results / "runs" / "vital-mini" / "fever").glob("toy.lexical-*.trec"))
     assert len(runs) == 1
     assert "jobs" in done.stderr  # the status line
-    told = json.loads((toy.folder / "reports" / "quick" / "jobs" / "jobs.json").read_text())
-    assert {j["id"] for j in told["jobs"]} == {m.stem for m in toy.results.glob("jobs/*.done")}
-    for job in told["jobs"]:
+    timeline = json.loads((toy.folder / "reports" / "quick" / "jobs" / "jobs.json").read_text())
+    assert {j["id"] for j in timeline["jobs"]} == {m.stem for m in toy.results.glob("jobs/*.done")}
+    for job in timeline["jobs"]:
         assert {"start-up", "computing", "writing"} <= {s["phase"] for s in job["spans"]}
 
     # once more: no rule is run, so that no process is started and no model opened
@@ -101,13 +101,13 @@ def test_a_killed_run_continues_with_the_same_command_and_ends_where_an_undistur
 
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    kept = len(shard.read_bytes().splitlines())
+    lines = len(shard.read_bytes().splitlines())
     with shard.open("ab") as f:
         f.write(b'{"values": {"torn')  # a line the kill tore
     toy.run()
     assert toy.store() == first_run[0].store()
     assert not list(toy.results.glob("shards/*/units.jsonl"))
-    assert kept >= 3
+    assert lines >= 3
 
 
 def test_results_that_left_the_store_are_computed_again_and_no_other(finished: Project) -> None:

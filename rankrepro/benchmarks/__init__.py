@@ -1,15 +1,15 @@
-"""Benchmarks: what they are (cards), a static digest of each, building and reading them.
+"""Benchmarks: what they are (cards), a static digest of each, how they are built and read.
 
     entry = get("vital/fever")                                  # its card
     build("vital/fever", cache_dir(), folder)                   # fetches what it needs, writes `folder`
     benchmark, truth = load(folder, "vital/fever"), load_truth(folder)
     register()                                                  # makes ours known to ir_datasets, in this process
 
-A family is a module with `build(id, sources, params) -> (Benchmark, Truth)` and a card in config/benchmarks. Where the
-result depends on more than artifacts and parameters the module has `fingerprint() -> str`. A family that is not about
+A family is a module with `build(id, sources, params) -> (Benchmark, Truth)` and a card in config/benchmarks. If the
+result depends on more than artifacts and parameters, the module has `fingerprint() -> str`. A family that is not about
 queries and documents brings its own `write(folder, benchmark, truth)`, `read(folder, id)`, `read_truth(folder)`; its
 benchmark has `id` and `units`.
-A family of pictures whose poses are not told as Freedoom's are says how in `POSES` (see `pose_units`).
+A family of pictures whose poses differ from Freedoom's describes them in `POSES` (see `pose_units`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STOOD_IN = ("irds", "bright", "msls")  # builders that read upstream files, for 
 
 @cache
 def digest(benchmark_id: str, stood_in: bool = False) -> str:
-    """What identifies the content of a benchmark, told without building it: its code, parameters and sources.
+    """What identifies the content of a benchmark without building it: its code, parameters and sources.
 
     stood_in: in a rehearsal, where a local copy of upstream's files does not count.
     """
@@ -113,7 +113,7 @@ def pose_units(benchmark_id: str) -> tuple[str, float] | None:
 def register(results: Path | None = None) -> list[str]:
     """Register ours with ir_datasets as `rankrepro/<id>` and `rankrepro/<id>/<split>`; returns the new ids.
 
-    A benchmark is read, and first built if need be, when something of it is asked for: in `results`, a folder of built
+    A benchmark is read, and built first if necessary, when it is used: in `results`, a folder of built
     benchmarks, or in the cache. Not done on import, because importing ir_datasets takes 0.3 s.
     """
     from rankrepro.benchmarks import registered
@@ -205,16 +205,16 @@ def _marker(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _verified(folder: Path, wanted: Any) -> dict[str, Any]:
+def _verified(folder: Path, relevant: Any) -> dict[str, Any]:
     marker = _marker(folder)
     if not marker:
         raise BenchmarkError(f"{folder / MARKER} is missing or unreadable: delete {folder} and run again")
     for name, expected in marker["files"].items():
-        if wanted(name) and (not (folder / name).is_file() or sha256(folder / name) != expected):
+        if relevant(name) and (not (folder / name).is_file() or sha256(folder / name) != expected):
             with suppress(OSError):
-                (folder / MARKER).unlink()  # so that it is built anew
+                (folder / MARKER).unlink()  # so that it is built again
             raise BenchmarkError(
-                f"{folder / name} is missing or has changed since it was built: run again, and it is built anew"
+                f"{folder / name} is missing or has changed since it was built: run again, and it is built again"
             )
     return marker
 

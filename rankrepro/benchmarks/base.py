@@ -30,13 +30,13 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Asked with a text, a picture, or both."""
+    """What is asked: a text, a picture, or both."""
 
     id: str
     text: str
     split: str  # one of SPLITS
     tags: tuple[str, ...] = ()  # e.g. ("novel",): slices a claim or table may ask for
-    excluded: tuple[str, ...] = ()  # documents that are no candidates for this query: retrieval must skip them
+    excluded: tuple[str, ...] = ()  # documents that cannot be candidates for this query: retrieval must skip them
     image: str = ""  # as a document's
 
 
@@ -71,15 +71,15 @@ class Truth:
 
 
 def sample(benchmark_id: str, ids: list[str], n: int | None) -> list[str]:
-    """The first `n` ids by hash: fixed for ever, and a smaller sample is part of every larger one."""
+    """The first `n` ids by hash: always the same, and a smaller sample is part of every larger one."""
     order = sorted(ids, key=lambda i: hashlib.sha256(f"{benchmark_id}\t{i}".encode()).hexdigest())
     return sorted(order if n is None else order[:n])
 
 
 def opaque_id(benchmark_id: str, name: str) -> str:
-    """An id that does not tell `name`: for a query made from its own document, which must not bear the document's id.
+    """An id that does not tell `name`: for a query made from its own document, which must not have the document's id.
 
-    (Tools for BEIR also drop a document with the id of the query from the query's results.)
+    (Tools for BEIR also drop the document whose id is the query's from its results.)
     """
     return "q" + hashlib.sha256(f"{benchmark_id}\t{name}".encode()).hexdigest()[:10]
 

@@ -44,14 +44,14 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
 
 def read_rows(folder: Path, part: str, task: str) -> Iterator[dict[str, Any]]:
     """The rows of all files of one part and task, in the order of the files' names."""
-    # a task's name may begin another's, so the name must end or go on as `-00000-of-00001`
-    found = [p for p in sorted((folder / part).glob(f"{task}*")) if p.name[len(task)] in ".-"]
-    if not found:
+    # one task's name may be the start of another's, so the name must end or continue as `-00000-of-00001`
+    paths = [p for p in sorted((folder / part).glob(f"{task}*")) if p.name[len(task)] in ".-"]
+    if not paths:
         raise BenchmarkError(
             f"{folder / part}/{task}*.parquet (or .jsonl) is missing: point {FOLDER} to a copy of the data set "
             f"{REPOSITORY} with the folders examples and documents"
         )
-    for path in found:
+    for path in paths:
         if path.suffix == ".parquet":
             import pyarrow.parquet
 

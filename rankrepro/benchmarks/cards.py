@@ -1,6 +1,6 @@
 """The cards of the benchmarks: `config/benchmarks/<family>.yaml`, read and validated.
 
-A key with a slash is a benchmark; the other keys of a file hold for every benchmark in it that does not say otherwise.
+A key with a slash is a benchmark; the other keys of a file are defaults for its benchmarks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Entry:
     id: str
     family: str
     builder: str  # module of rankrepro.benchmarks with `build(id, sources, params)`
-    # in words; a test sees to it that no card leaves one out
+    # in words; a test requires all of them
     what: str = ""
     built: str = ""
     licence: str = ""
@@ -39,8 +39,8 @@ class Entry:
     tags: tuple[str, ...] = ()  # what its queries may carry beside their split, for claims and tables with `where`
     params: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)  # what a build must find
-    tolerance: float = 0.0  # relative deviation of the counts that is no error
-    lost: Mapping[str, float] = field(default_factory=dict)  # share of the original's relevant pairs that fall away
+    tolerance: float = 0.0  # relative deviation of the counts that is tolerated
+    lost: Mapping[str, float] = field(default_factory=dict)  # share of the original's relevant pairs missing here
 
     @property
     def units(self) -> int:
@@ -76,22 +76,22 @@ def entries() -> list[Entry]:
 
 def families() -> dict[str, list[str]]:
     """Family -> ids (and patterns of ids) of its benchmarks."""
-    found: dict[str, list[str]] = {}
+    by_family: dict[str, list[str]] = {}
     for entry in load(FOLDER).values():
-        found.setdefault(entry.family, []).append(entry.id)
-    return found
+        by_family.setdefault(entry.family, []).append(entry.id)
+    return by_family
 
 
 @cache
 def load(folder: Path) -> dict[str, Entry]:
     """All cards of a folder: id (or pattern) -> entry. Raises ConfigError naming file, benchmark and key."""
-    found: dict[str, Entry] = {}
+    cards: dict[str, Entry] = {}
     for file in sorted(folder.glob("*.yaml")):
         for entry in _read(file):
-            if entry.id in found:
-                raise ConfigError(f"{file}: benchmark '{entry.id}' is in {found[entry.id].family}.yaml too; rename one")
-            found[entry.id] = entry
-    return found
+            if entry.id in cards:
+                raise ConfigError(f"{file}: benchmark '{entry.id}' is in {cards[entry.id].family}.yaml too; rename one")
+            cards[entry.id] = entry
+    return cards
 
 
 def _read(file: Path) -> list[Entry]:
@@ -100,14 +100,14 @@ def _read(file: Path) -> list[Entry]:
     data = load_yaml(file)
     if not isinstance(data, dict) or not any("/" in key for key in data):
         raise ConfigError(f"{file}: needs a mapping with benchmark ids (they have a '/') as keys")
-    own = {f.name for f in fields(Entry)} - {"id"}
+    known = {f.name for f in fields(Entry)} - {"id"}
     shared = {key: value for key, value in data.items() if "/" not in key}
-    _check_keys(shared, own, str(file))
-    found = []
+    _check_keys(shared, known, str(file))
+    cards = []
     for benchmark_id in (key for key in data if "/" in key):
         where = f"{file}: benchmark '{benchmark_id}'"
         values = {"family": file.stem, "builder": file.stem, **shared, **(data[benchmark_id] or {})}
-        _check_keys(values, own, where)
+        _check_keys(values, known, where)
         _check_keys(values.get("counts", {}), COUNTS, f"{where}: counts")
         if values["family"] != file.stem:
             raise ConfigError(f"{where}: family '{values['family']}' has its own file; move the card there")
@@ -115,11 +115,11 @@ def _read(file: Path) -> list[Entry]:
             builders = sorted({p.stem for p in Path(__file__).parent.glob("*.py")})
             raise UnknownName("builder", values["builder"], builders, where)
         values |= {key: tuple(values.get(key, ())) for key in ("artifacts", "tags")}
-        found.append(Entry(id=benchmark_id, **values))
-    return found
+        cards.append(Entry(id=benchmark_id, **values))
+    return cards
 
 
-def _check_keys(given: Mapping[str, Any], known: Any, where: str) -> None:
-    for key in given:
+def _check_keys(mapping: Mapping[str, Any], known: Any, where: str) -> None:
+    for key in mapping:
         if key not in known:
             raise UnknownName("key", str(key), known, where)

@@ -39,8 +39,8 @@ def export_beir(benchmark: Benchmark, truth: Truth, folder: Path) -> None:
         (folder / "qrels" / f"{split}.tsv").write_text(text, encoding="utf-8")
 
 
-def _image(of: Query | Document) -> dict[str, str]:
-    return {"image": of.image} if of.image else {}
+def _image(item: Query | Document) -> dict[str, str]:
+    return {"image": item.image} if item.image else {}
 
 
 def _lines(path: Path, rows: Iterable[object]) -> None:

@@ -32,7 +32,7 @@ PARTS = ("wad", "views", "images", "freedoom")
 
 
 def fingerprint() -> str:
-    """What pictures depend on beside the card: the renderer with its levels, and our modules that ask it."""
+    """What pictures depend on besides the card: the renderer with its levels, and our modules that use it."""
     h = hashlib.sha256()
     for part in PARTS:
         h.update(Path(__file__).with_name(f"{part}.py").read_bytes())
@@ -41,10 +41,10 @@ def fingerprint() -> str:
 
 def wad_file(level: str) -> Path:
     """The file of ViZDoom that holds a level: E1M1 to E4M9 are Freedoom 1, MAP01 to MAP32 are Freedoom 2."""
-    found = find_spec("vizdoom")
-    if found is None or found.origin is None:
+    spec = find_spec("vizdoom")
+    if spec is None or spec.origin is None:
         raise BenchmarkError("the package vizdoom is missing; install the project again (make setup)")
-    return Path(found.origin).with_name("freedoom2.wad" if level.startswith("MAP") else "freedoom1.wad")
+    return Path(spec.origin).with_name("freedoom2.wad" if level.startswith("MAP") else "freedoom1.wad")
 
 
 def check_wads(wads: Mapping[str, str]) -> None:
@@ -94,20 +94,20 @@ class Terrain:
 
     @cached_property
     def neighbours(self) -> list[list[int]]:
-        """For each point the points it can be left to, straight or diagonally."""
+        """For each point, the points that can be reached from it, straight or diagonally."""
         at = {(int(x), int(y)): i for i, (x, y) in enumerate(self.points)}
-        found: list[list[int]] = [[] for _ in self.points]
+        adjacent: list[list[int]] = [[] for _ in self.points]
         for (x, y), i in at.items():
             for dx, dy in ((CELL, 0), (0, CELL), (CELL, CELL), (CELL, -CELL)):
                 j = at.get((x + dx, y + dy))
                 if j is not None and not self.level.blocked(self.points[i], self.points[j]):
-                    found[i].append(j)
-                    found[j].append(i)
-        return found
+                    adjacent[i].append(j)
+                    adjacent[j].append(i)
+        return adjacent
 
     @cached_property
     def ground(self) -> list[int]:
-        """Points of the largest part that hangs together, in a fixed order."""
+        """Points of the largest connected part, in a fixed order."""
         seen: set[int] = set()
         best: list[int] = []
         for start in range(len(self.points)):
@@ -144,13 +144,13 @@ class Terrain:
         return walk[:length]
 
     def headings(self, walk: list[int]) -> list[float]:
-        """Degrees in which each point of a walk is left, over the next and past three points."""
+        """Heading at each point of a walk in degrees, over the next and the last three points."""
         ends = [(walk[max(i - 3, 0)], walk[min(i + 3, len(walk) - 1)]) for i in range(len(walk))]
-        found: list[float] = []
+        angles: list[float] = []
         for a, b in ends:
             dx, dy = self.points[b] - self.points[a]
-            found.append(float(np.degrees(np.arctan2(dy, dx))) % 360 if dx or dy else (found or [0.0])[-1])
-        return found
+            angles.append(float(np.degrees(np.arctan2(dy, dx))) % 360 if dx or dy else (angles or [0.0])[-1])
+        return angles
 
     def stands(self, x: float, y: float, origin: np.ndarray) -> bool:
         """Whether one can stand at (x, y) and walk there straight from `origin` [2]."""
@@ -196,7 +196,7 @@ class World:
         self.qrels[query] = dict(sorted(grades.items()))
 
     def benchmark(self) -> tuple[ImageBenchmark, ImageTruth]:
-        """All of it in the order of the names, which tell nothing."""
+        """All of it in the order of the names, which say nothing."""
         queries = {q: self.queries[q] for q in sorted(self.queries)}
         qrels = {q: self.qrels[q] for q in queries}
         corpus = {d: Document(d, "", "", image=d) for d in sorted(self.corpus)}
@@ -208,12 +208,12 @@ class World:
 
 def split_levels(levels: Mapping[str, list[str]]) -> Iterator[tuple[str, str]]:
     """(split, level), every level once; BenchmarkError for a level in two splits."""
-    seen: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for split, names in levels.items():
         for level in names:
-            if level in seen:
-                raise BenchmarkError(f"level {level} is in {seen[level]} and {split}: a level has one side")
-            seen[level] = split
+            if level in split_of:
+                raise BenchmarkError(f"level {level} is in {split_of[level]} and {split}: a level has one side")
+            split_of[level] = split
             yield split, level
 
 

@@ -82,12 +82,12 @@ class _Places(World):
                     shots.append(self._shot(terrain, level, "q", f"{place} {i}", at, view, random))
                 for i, view in enumerate(p["views"]):
                     shots.append(self._shot(terrain, level, "d", f"{place} {i}", at, view, random))
-            seen = self._take(camera, shots)
-        documents = [s for s in shots if s.kind == "d" and s.name in seen]
+            views = self._take(camera, shots)
+        documents = [s for s in shots if s.kind == "d" and s.name in views]
         self.corpus += [s.name for s in documents]
-        for query in (s for s in shots if s.kind == "q" and s.name in seen):
+        for query in (s for s in shots if s.kind == "q" and s.name in views):
             grades = {
-                d.name: self._grade(seen[query.name], seen[d.name], {query.condition, d.condition}) for d in documents
+                d.name: self._grade(views[query.name], views[d.name], {query.condition, d.condition}) for d in documents
             }
             if max(grades.values(), default=0) >= HARD:
                 self.ask(query.name, split, query.condition, {d: g for d, g in grades.items() if g})
@@ -111,8 +111,8 @@ class _Places(World):
     ) -> Shot:  # fmt: skip
         point, heading = at
         angle = heading + random.choice([-1, 1]) * random.uniform(*view["turn"])
-        there = pose(terrain.near(point, view["radius"], random), angle)
-        return Shot(name(kind, self.id, level, number), kind, view["condition"], there)
+        camera_pose = pose(terrain.near(point, view["radius"], random), angle)
+        return Shot(name(kind, self.id, level, number), kind, view["condition"], camera_pose)
 
     def _take(self, by_day: Camera, shots: list[Shot]) -> dict[str, View]:
         """Take the pictures that can be taken; name -> the same view by day and without monsters, for its depth."""
@@ -145,17 +145,17 @@ class _Places(World):
 
 
 def _places(terrain: Terrain, camera: Camera, n: int, random: np.random.Generator) -> list[tuple[int, float]]:
-    """`n` places: a standing point and a heading with something to see, not too near and not mostly sky."""
-    found: list[tuple[int, float]] = []
+    """`n` places: a standing point and a heading with something to see, neither too near nor mostly sky."""
+    places: list[tuple[int, float]] = []
     for _ in range(60 * n):
-        if len(found) == n:
+        if len(places) == n:
             break
         point, heading = int(random.choice(terrain.ground)), float(random.uniform(0, 360))
-        apart = [np.hypot(*(terrain.points[point] - terrain.points[other])) for other, _ in found]
+        apart = [np.hypot(*(terrain.points[point] - terrain.points[other])) for other, _ in places]
         if min(apart, default=np.inf) < 192:
             continue
         view = camera.view(pose(terrain.points[point], heading))
         if view is None or (view.depth >= FAR).mean() > 0.4 or np.median(view.depth[:128]) < 20:
             continue
-        found.append((point, heading))
-    return found
+        places.append((point, heading))
+    return places

@@ -81,7 +81,7 @@ class _Streets(World):
         return poses
 
     def _shoot(self, level: str, condition: str, kind: str, walk: str, poses: list[Pose]) -> list[list[str]]:
-        """Names of the pictures, in walks without a gap: a pose that something stands on ends one."""
+        """Names of the pictures, in walks without a gap: a pose where something stands ends a walk."""
         occluders = OCCLUDERS if condition == "monsters" else ()
         parts: list[list[str]] = [[]]
         with Camera(wad_file(level), level, condition, occluders) as camera:

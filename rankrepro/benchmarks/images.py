@@ -1,6 +1,6 @@
 """Benchmarks with pictures: queries, documents or both have one, named by their `image`; a text may ask for a picture.
 
-Some pictures are frames of a walk, and of some it is known where they were taken: that is truth, so their names are
+Some pictures are frames of a walk, and for some it is known where they were taken. That is truth, so their names are
 opaque.
 """
 
@@ -50,7 +50,7 @@ class Images(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class ImageBenchmark(Benchmark):
-    """images: name -> pixels. walks: walk -> names of its frames, in order, one step apart; none where nobody walked.
+    """images: name -> pixels. walks: walk -> names of its frames, in order, one step apart; empty where there are none.
 
     A frame that is a query or document has the id that its picture has as a name.
     """
@@ -68,7 +68,7 @@ class ImageTruth(Truth):
 
 
 def windows(walks: Mapping[str, Sequence[str]], length: int) -> dict[str, list[str]]:
-    """Frame -> the `length` frames around it (odd), for the frames that have so many on both sides."""
+    """Frame -> the `length` (odd) frames around it, for frames with enough of them on both sides."""
     half = length // 2
     return {
         frames[i]: list(frames[i - half : i + half + 1])
@@ -84,12 +84,12 @@ def write(folder: Path, benchmark: ImageBenchmark, truth: ImageTruth) -> None:
     (folder / "truth" / "poses.json").write_text(json.dumps(truth.poses, sort_keys=True, indent=0))
     with zipfile.ZipFile(folder / IMAGES, "w") as archive:  # stored: pictures are compressed already
         for name in sorted(benchmark.images):
-            # dated 1980: the same bytes every time
+            # dated 1980, so that the bytes are always the same
             archive.writestr(zipfile.ZipInfo(f"{name}.png"), encoded(benchmark.images[name]))
 
 
 def encoded(pixels: np.ndarray) -> bytes:
-    """PNG of pixels [height, width, 3] uint8, without loss; half the size where 256 colours are enough."""
+    """Lossless PNG of pixels [height, width, 3] uint8; half the size where 256 colours are enough."""
     from PIL import Image
 
     colours, index = np.unique(pixels.astype(np.uint32) @ (1 << 16, 1 << 8, 1), return_inverse=True)

@@ -16,7 +16,7 @@ from rankrepro.benchmarks import base, splits
 from rankrepro.benchmarks.base import Benchmark, Document, Query, ReferredCorpus, Truth
 from rankrepro.errors import BenchmarkError, UnknownName
 
-# a query of these is a document too, which BEIR's evaluation leaves out of the query's own results
+# their queries are documents too; BEIR's evaluation drops a query's own document from its results
 QUERY_IS_DOCUMENT = ("beir/arguana", "beir/quora")
 
 
@@ -42,7 +42,7 @@ class Corpus(ReferredCorpus):
         return Documents(self)
 
     def stream(self) -> Iterator[Document]:
-        """All documents in the order of the collection, without a look-up each."""
+        """All documents in the order of the collection, without looking each one up."""
         return map(_document, self._dataset.docs_iter())
 
 
@@ -66,9 +66,9 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     for judgment in data.qrels_iter():
         qrels[judgment.query_id][judgment.doc_id] = int(judgment.relevance)
     qrels = {q: judged for q, judged in qrels.items() if splits.relevant(judged)}
-    own = name.startswith(QUERY_IS_DOCUMENT)
+    query_is_document = name.startswith(QUERY_IS_DOCUMENT)
     queries = {
-        q.query_id: Query(q.query_id, q.default_text(), "test", excluded=(q.query_id,) if own else ())
+        q.query_id: Query(q.query_id, q.default_text(), "test", excluded=(q.query_id,) if query_is_document else ())
         for q in data.queries_iter()
         if q.query_id in qrels
     }
@@ -101,10 +101,10 @@ def store(data: Any) -> Any:
     home.mkdir(parents=True, exist_ok=True)
     with (home / "rankrepro.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        found = data.docs_store()
-        if hasattr(found, "build"):
-            found.build()
-    return found
+        documents = data.docs_store()
+        if hasattr(documents, "build"):
+            documents.build()
+    return documents
 
 
 def _document(doc: Any) -> Document:

@@ -26,15 +26,15 @@ Rule = Mapping[str, Any]  # an object of `ruff rule --all --output-format json`
 EXAMPLE = re.compile(r"^## Example\n+```python\n(.*?)^```", re.S | re.M)
 FENCE = re.compile(r"^[ \t>]*```.*?^[ \t>]*```[ \t]*$", re.S | re.M)
 EXAMPLE_SECTION = re.compile(r"^## Examples?:?\n.*?(?=^## |\Z)", re.S | re.M)
-USE_INSTEAD = re.compile(r"^Use instead:$", re.M)  # what is left of a better version outside the example section
-# strings come first, so that a '#' inside one starts no comment
+USE_INSTEAD = re.compile(r"^Use instead:$", re.M)  # remains of a better version outside the example section
+# strings come first, so that a '#' inside one does not start a comment
 STRING_OR_COMMENT = re.compile(
     r'"""(?:\\.|[^\\])*?"""' r"|'''(?:\\.|[^\\])*?'''" r'|"(?:\\.|[^"\\\n])*"' r"|'(?:\\.|[^'\\\n])*'" r"|#[^\n]*",
     re.S,
 )
-# rules whose bad code is a comment: only their examples keep comments
+# rules about comments: only their examples keep comments
 ABOUT_COMMENTS = re.compile(r"comment|todo|fixme|xxx|hack|shebang|noqa|suppress|blanket|rule-code|encoding-decl", re.I)
-LEAK = 12  # a line of this many characters besides blanks is a quotation
+LEAK = 12  # a line with this many non-blank characters counts as a quotation
 
 
 def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, Any]) -> tuple[Benchmark, Truth]:
@@ -52,10 +52,10 @@ def fingerprint() -> str:
 
 def read_rules(version: str) -> list[Rule]:
     """All rules of ruff `version`, which must be the one installed in this environment."""
-    found = _ruff("--version").removeprefix("ruff ").strip()
-    if found != version:
+    installed = _ruff("--version").removeprefix("ruff ").strip()
+    if installed != version:
         raise BenchmarkError(
-            f"lint/rules is made from ruff {version}, {found or 'none'} is installed: pip install ruff=={version}"
+            f"lint/rules is made from ruff {version}, {installed or 'none'} is installed: pip install ruff=={version}"
         )
     return json.loads(_ruff("rule", "--all", "--output-format", "json"))
 
@@ -66,7 +66,7 @@ def from_rules(benchmark_id: str, rules: list[Rule], params: Mapping[str, Any]) 
     texts = {rule_id(r): text for r in rules if (text := query_text(r))}
     if not texts:
         raise BenchmarkError(f"{benchmark_id}: none of {len(rules)} rules has an example of bad code")
-    # some rules share their example: then all of them explain it
+    # some rules share an example: then all of them explain it
     same = defaultdict(list)
     for name, text in texts.items():
         same[text].append(name)
@@ -86,15 +86,15 @@ def rule_id(rule: Rule) -> str:
 
 
 def query_text(rule: Rule) -> str:
-    """The Python block that opens the section '## Example', without what gives the rule away; '' if there is none."""
-    found = EXAMPLE.search(rule["explanation"])
-    if not found:
+    """The Python block that opens the section '## Example', without what reveals the rule; '' if there is none."""
+    example = EXAMPLE.search(rule["explanation"])
+    if not example:
         return ""
-    code = found[1]
+    code = example[1]
     if not ABOUT_COMMENTS.search(f"{rule['name']} {rule['summary']}"):
         code = without_comments(code) or code
     for name in (rule["code"], rule["name"]):
-        if name and re.search(r"\d|-", name):  # a name like `print` is no giveaway: it is the code itself
+        if name and re.search(r"\d|-", name):  # a name like `print` gives nothing away: it is the code itself
             code = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "", code)
     return code.strip("\n")
 
@@ -106,8 +106,8 @@ def without_comments(code: str) -> str:
     for line in bare.split("\n"):
         if "\0" not in line:
             lines.append(line)
-        elif kept := line.replace("\0", "").rstrip():
-            lines.append(kept)
+        elif stripped := line.replace("\0", "").rstrip():
+            lines.append(stripped)
     return "\n".join(lines).strip("\n")
 
 

@@ -33,7 +33,7 @@ REMEDY = f"point {FOLDER} to a whole copy of the data set, the folder with train
 
 
 def _key(text: str) -> str:
-    """A key that is the name of a file and no path."""
+    """A key that is a file name, not a path."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
         raise ValueError(text)
     return text
@@ -54,7 +54,7 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {  # column -> its table,
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame that is no panorama. flagged: it belongs to the subtask."""
+    """A frame that is not a panorama. flagged: it belongs to the subtask."""
 
     name: str
     path: str  # below the root
@@ -71,38 +71,38 @@ def build(
 
     `params`: `cities` (train and test -> cities), `subtask` (a column of subtask_index.csv), `metres` of a positive,
     `train_queries` (pictures drawn from the queries of training cities; they have no judgments), `size` (width and
-    height that pictures are read at). Raises BenchmarkError for a missing file and for a value that is none.
+    height that pictures are read at). Raises BenchmarkError for a missing file and for an invalid value.
 
-    Judgments and walks also hold frames without a flag: most that are beside a query in its sequence have none.
+    Judgments and walks also hold unflagged frames: most neighbours of a query in its sequence have no flag.
     """
     root, cities = sources.get("msls") or local(), params["cities"]
     queries, database = (
         {c: list(frames(root, benchmark_id, c, side, params["subtask"])) for c in cities["test"]}
         for side in ("query", "database")
     )
-    answers = {c: [f for f in found if f.flagged] for c, found in database.items()}
+    answers = {c: [f for f in frames_of_city if f.flagged] for c, frames_of_city in database.items()}
     qrels: dict[str, dict[str, int]] = {}
     for c in cities["test"]:
         qrels |= positives(queries[c], answers[c], params["metres"])
-    asked = [f for found in queries.values() for f in found if f.flagged and f.name in qrels]
-    if not asked:
+    test_queries = [f for frames_of_city in queries.values() for f in frames_of_city if f.flagged and f.name in qrels]
+    if not test_queries:
         raise BenchmarkError(f"{benchmark_id}: no query in {root} has a picture within {params['metres']} m: {REMEDY}")
     pool = {f.name: f for city in cities["train"] for f in frames(root, benchmark_id, city, "query")}
     drawn = [pool[n] for n in base.sample(benchmark_id, list(pool), params["train_queries"])]
     sides = [*queries.values(), *database.values()]
-    kept = {f.name: f for f in sorted((*chain(*sides), *drawn), key=lambda f: f.name)}
-    if missing := [f.path for f in kept.values() if not (root / f.path).is_file()]:
+    frame_of = {f.name: f for f in sorted((*chain(*sides), *drawn), key=lambda f: f.name)}
+    if missing := [f.path for f in frame_of.values() if not (root / f.path).is_file()]:
         raise BenchmarkError(f"{root / missing[0]} and {len(missing) - 1} others are missing: {REMEDY}")
-    split = dict.fromkeys((f.name for f in drawn), "train") | dict.fromkeys((f.name for f in asked), "test")
+    split = dict.fromkeys((f.name for f in drawn), "train") | dict.fromkeys((f.name for f in test_queries), "test")
     inputs = ImageBenchmark(
         benchmark_id,
-        {q: Query(q, "", split[q], kept[q].pose[4:], image=q) for q in sorted(split)},
+        {q: Query(q, "", split[q], frame_of[q].pose[4:], image=q) for q in sorted(split)},
         {d: Document(d, "", "", image=d) for d in sorted(f.name for f in chain(*answers.values()))},
-        images=Pictures(root, {n: f.path for n, f in kept.items()}, params["size"]),
+        images=Pictures(root, {n: f.path for n, f in frame_of.items()}, params["size"]),
         walks={w: names for side in sides for w, names in sequences(side).items()},
     )
-    clusters = splits.clusters({f.name: qrels[f.name] for f in asked})
-    return inputs, ImageTruth(qrels, clusters, {n: f.pose for n, f in kept.items()}, inputs.walks)
+    clusters = splits.clusters({f.name: qrels[f.name] for f in test_queries})
+    return inputs, ImageTruth(qrels, clusters, {n: f.pose for n, f in frame_of.items()}, inputs.walks)
 
 
 def frames(root: Path, benchmark_id: str, city: str, side: str, subtask: str = "") -> Iterator[Frame]:
@@ -124,17 +124,17 @@ def frames(root: Path, benchmark_id: str, city: str, side: str, subtask: str = "
 def rows(folder: Path, columns: Mapping[str, tuple[str, Callable[[str], Any]]]) -> Iterator[dict[str, Any]]:
     """Column -> value, row by row, of the tables of a folder joined. `columns`: column -> its table, and its reader."""
     tables = sorted({table for table, _ in columns.values()})
-    for n, found in enumerate(zip_longest(*(_table(folder / f"{t}.csv") for t in tables), fillvalue={})):
-        row = dict(zip(tables, found, strict=True))
-        if len({r["key"] for r in found if "key" in r}) != 1 or not all(found):
+    for n, parts in enumerate(zip_longest(*(_table(folder / f"{t}.csv") for t in tables), fillvalue={})):
+        row = dict(zip(tables, parts, strict=True))
+        if len({r["key"] for r in parts if "key" in r}) != 1 or not all(parts):
             raise BenchmarkError(f"{folder}: row {n} is not the same frame in {', '.join(tables)}.csv: {REMEDY}")
         values = {}
         for column, (table, read) in columns.items():
             try:
                 values[column] = read(row[table][column])
             except (KeyError, TypeError, ValueError):
-                given = row[table].get(column)
-                raise BenchmarkError(f"{folder / table}.csv: row {n}: {column} is {given!r}: {REMEDY}") from None
+                value = row[table].get(column)
+                raise BenchmarkError(f"{folder / table}.csv: row {n}: {column} is {value!r}: {REMEDY}") from None
         yield values
 
 
@@ -146,14 +146,14 @@ def _table(file: Path) -> Iterator[dict[str, str]]:
 
 
 def positives(queries: Sequence[Frame], database: Sequence[Frame], metres: float) -> dict[str, dict[str, int]]:
-    """Query -> the frames at most so many metres from it (grade 1), for the queries that have any. Of one city."""
-    there = np.array([f.pose[1:3] for f in database]).reshape(-1, 2)
-    found = {}
+    """Query -> the frames within so many metres of it (grade 1), for the queries of one city that have any."""
+    places = np.array([f.pose[1:3] for f in database]).reshape(-1, 2)
+    qrels = {}
     for f in queries:
-        near = np.flatnonzero(np.hypot(*(there - f.pose[1:3]).T) <= metres)
+        near = np.flatnonzero(np.hypot(*(places - f.pose[1:3]).T) <= metres)
         if len(near):
-            found[f.name] = dict.fromkeys(sorted(database[i].name for i in near.tolist()), 1)
-    return found
+            qrels[f.name] = dict.fromkeys(sorted(database[i].name for i in near.tolist()), 1)
+    return qrels
 
 
 def sequences(frames: Sequence[Frame]) -> dict[str, list[str]]:
@@ -210,14 +210,14 @@ def read(folder: Path, benchmark_id: str) -> ImageBenchmark:
 
 
 def local() -> Path:
-    """The folder named by $RANKREPRO_MSLS. The data set's licence is accepted on a page: nothing is downloaded."""
+    """The folder named by $RANKREPRO_MSLS. Nothing is downloaded: the licence has to be accepted on a web page."""
     if not (folder := os.environ.get(FOLDER)):
         raise BenchmarkError(f"{FOLDER} is not set, and the data set is behind a form: {REMEDY}")
     return Path(folder)
 
 
 def fingerprint() -> str:
-    """Names and sizes of a local copy's tables, which name its pictures; nothing where there is no copy."""
+    """Names and sizes of a local copy's tables, which list its pictures; empty where there is no copy."""
     if not (folder := os.environ.get(FOLDER)):
         return ""
     files = sorted(Path(folder).glob("train_val/*/*/*.csv"))

@@ -1,6 +1,6 @@
 """`trec-dl/*`: topics and judgments without the corpus, for runs made elsewhere.
 
-The corpus is known by the number of its passages alone: rankings of them can be judged, their texts are not here.
+Only the number of passages is known: rankings of them can be judged, but their texts are not here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDER = "topics-and-qrels"  # of the artifact anserini-topics
 
 
 class Numbered(ReferredCorpus):
-    """Passages "0" to "n - 1" without their texts; what asks for a text or for all of them gets a BenchmarkError."""
+    """Passages "0" to "n - 1" without their texts; asking for a text or for all of them raises BenchmarkError."""
 
     def __init__(self, passages: int) -> None:
         self.reference = {"passages": str(passages)}
@@ -38,7 +38,7 @@ class Numbered(ReferredCorpus):
         return int(self.reference["passages"])
 
     def named(self, doc_id: str) -> Document:
-        """What can be told of a passage: its number."""
+        """A passage by its number, all that is known of it."""
         return Document(doc_id, f"passage {doc_id}", "")
 
 

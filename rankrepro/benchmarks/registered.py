@@ -114,7 +114,7 @@ class Qrels(BaseQrels):
 def register(benchmarks: Mapping[str, tuple[str, ...]], load: Callable[[str], tuple[Benchmark, Truth]]) -> list[str]:
     """Register each benchmark id (with the splits it has) and each of its splits; returns the new ids.
 
-    `load` is called with a benchmark id when something of it is first read. Ids that are registered stay as they are.
+    `load` is called with a benchmark id when something of it is first read. Registered ids are left alone.
     """
     known = set(ir_datasets.registry)
     new: list[str] = []
@@ -132,7 +132,7 @@ def register(benchmarks: Mapping[str, tuple[str, ...]], load: Callable[[str], tu
 
 
 def default_loader(results: Path | None) -> Callable[[str], tuple[Benchmark, Truth]]:
-    """Reads a benchmark from `results` (a folder of built ones), building it there first if need be.
+    """Reads a benchmark from `results` (a folder of built ones), after building it there if necessary.
 
     Without a folder the shared cache is used.
     """

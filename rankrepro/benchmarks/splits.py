@@ -1,6 +1,6 @@
 """Splits and clusters from the graph that joins every query to the documents relevant to it.
 
-Queries that share a relevant document are no independent evidence: they stay on one side of a split and are resampled
+Queries that share a relevant document are not independent evidence: they stay on one side of a split and are resampled
 together.
 """
 
@@ -14,7 +14,7 @@ from rankrepro.benchmarks.base import SPLITS
 
 Qrels = Mapping[str, Mapping[str, int]]
 
-GIANT = 0.25  # a component with more than this share of the queries is no unit of resampling
+GIANT = 0.25  # a component with more than this share of the queries is too large to be resampled as one
 
 
 def relevant(judged: Mapping[str, int]) -> list[str]:
@@ -50,8 +50,8 @@ def hubs(qrels: Qrels) -> dict[str, str]:
 
 def clusters(qrels: Qrels) -> dict[str, str]:
     """Query -> what it is resampled with: its component, or its hub where one component is a giant."""
-    found = components(qrels)
-    return hubs(qrels) if largest(found) > GIANT * len(found) else found
+    by_documents = components(qrels)
+    return hubs(qrels) if largest(by_documents) > GIANT * len(by_documents) else by_documents
 
 
 def largest(groups: Mapping[str, str]) -> int:
@@ -60,7 +60,7 @@ def largest(groups: Mapping[str, str]) -> int:
 
 
 def assign(seed: str, groups: Mapping[str, str], shares: Mapping[str, float]) -> dict[str, str]:
-    """Query -> split. Whole groups in the order of their hash, each to the split that is furthest below its share.
+    """Query -> split. Groups in the order of their hash, each to the split that is furthest below its share.
 
     `shares` are shares of the queries, split -> fraction; a split it does not name stays empty.
     """

@@ -24,7 +24,7 @@ from rankrepro.errors import BenchmarkError
 
 MIN_WORDS = 3
 MIN_LINES = 3
-NEAR = 0.8  # Jaccard similarity of token multisets from which functions are duplicates (Allamanis 2019)
+NEAR = 0.8  # functions with this Jaccard similarity of token multisets or more are duplicates (Allamanis 2019)
 TOKEN = re.compile(r"\w+")
 
 
@@ -44,12 +44,12 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     """The benchmark of the running Python; `sources` may point `stdlib` elsewhere. `params`: `shares`."""
     root = sources.get("stdlib", library())
     functions = distinct(f for path in files(root) for f in read_file(path, root))
-    # a docstring that several functions share (posixpath and ntpath) asks for none of them: those stay as documents
+    # a docstring shared by several functions (posixpath, ntpath) makes no query; the functions stay documents
     uses = Counter(f.summary.lower() for f in functions)
-    asked = [f for f in functions if uses[f.summary.lower()] == 1]
-    if not asked:
+    described = [f for f in functions if uses[f.summary.lower()] == 1]
+    if not described:
         raise BenchmarkError(f"{benchmark_id}: no function with a docstring in {root}; install Python with its sources")
-    source = dict(sorted((opaque_id(benchmark_id, f.id), f) for f in asked))
+    source = dict(sorted((opaque_id(benchmark_id, f.id), f) for f in described))
     modules = {q: f.module for q, f in source.items()}
     split = splits.assign(benchmark_id, modules, params["shares"])
     queries = {q: Query(q, f.summary, split[q]) for q, f in source.items()}
@@ -65,10 +65,10 @@ def library() -> Path:
 
 
 def files(root: Path) -> list[Path]:
-    """Source files of the library's public and private modules, without tests and without what is installed beside."""
+    """Source files of the library's public and private modules, without tests and without installed packages."""
     tops = [p for name in sys.stdlib_module_names for p in (root / f"{name}.py", root / name)]
-    found = [p for top in tops for p in (top.rglob("*.py") if top.is_dir() else [top]) if p.is_file()]
-    return sorted(p for p in found if "test" not in str(p.relative_to(root)).lower())
+    sources = [p for top in tops for p in (top.rglob("*.py") if top.is_dir() else [top]) if p.is_file()]
+    return sorted(p for p in sources if "test" not in str(p.relative_to(root)).lower())
 
 
 def fingerprint() -> str:
@@ -116,19 +116,19 @@ def dedent(lines: list[str]) -> str:
 
 
 def distinct(functions: Iterator[Function]) -> list[Function]:
-    """Functions by id, without near-duplicates: of two of one name and nearly the same code the first id stays."""
+    """Functions by id, without near-duplicates: of two of one name with nearly the same code the first id stays."""
     named = defaultdict(list)
     for f in functions:
         named[f.name].append(f)
-    kept: dict[str, Function] = {}
+    by_id: dict[str, Function] = {}
     for group in named.values():
         chosen: list[Counter[str]] = []
         for f in sorted(group, key=lambda f: f.id):
             tokens = Counter(TOKEN.findall(f.code))
-            if f.id not in kept and all(_similarity(tokens, other) < NEAR for other in chosen):
+            if f.id not in by_id and all(_similarity(tokens, other) < NEAR for other in chosen):
                 chosen.append(tokens)
-                kept[f.id] = f
-    return [kept[i] for i in sorted(kept)]
+                by_id[f.id] = f
+    return [by_id[i] for i in sorted(by_id)]
 
 
 def _definitions(tree: ast.Module) -> Iterator[tuple[list[str], ast.FunctionDef | ast.AsyncFunctionDef]]:

@@ -2,7 +2,7 @@
 
 A task is the unit; tasks made from one source (a data set, one setting of the generator) are one cluster. Label 1 is
 the minority class. In cross-validation every row is a training row of some fold, so the labels are in the inputs as
-the training labels of each fold, and a `Fold` holds none of its test rows. Truth has the labels once more, for the
+the training labels of each fold, and a `Fold` holds none of its test rows. Truth has the labels again, for the
 judge: the inputs alone determine what a cell predicts.
 """
 
@@ -158,7 +158,7 @@ def keel(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A two-class file of KEEL: numbers as they are, every other column as one indicator per value (sorted)."""
     path = folder / KEEL / f"{name.replace('/', '/raw/')}.dat"
     if not path.is_file():
-        raise BenchmarkError(f"{path} is missing: delete {folder} and run again, it will be fetched anew")
+        raise BenchmarkError(f"{path} is missing: delete {folder} and run again, it will be fetched again")
     with path.open(encoding="utf-8", newline="") as f:
         rows = [[cell.strip() for cell in row] for row in csv.reader(f) if row]
     *columns, target = zip(*rows, strict=True)
@@ -179,7 +179,7 @@ def _features(column: Sequence[str], path: Path) -> list[list[float]]:
 
 
 def thin(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Positions of all negatives and of so many positives, at random, that they are `share` of what is kept."""
+    """Positions of all negatives and of as many random positives as make up `share` of the result."""
     positives, negatives = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     n = round(share / (1 - share) * len(negatives))
     if n > len(positives):

@@ -1,6 +1,6 @@
-"""Views of a level, rendered by ViZDoom off screen: colour, depth, and how much of one view another one sees.
+"""Views of a level, rendered off screen by ViZDoom: colour, depth, and how much of one view another one sees.
 
-Nothing is random: the game advances by a fixed number of ticks a view, and the same poses in the same order give the
+Nothing is random: the game advances by a fixed number of ticks per view, so the same poses in the same order give the
 same pixels. The eye is 41 units above the floor and looks straight ahead; the field of view is 90 degrees.
 """
 
@@ -106,12 +106,12 @@ class Camera:
         for what in ("hud", "weapon", "crosshair", "decals", "particles", "messages", "corpses", "screen_flashes"):
             getattr(game, f"set_render_{what}")(False)
         game.set_available_buttons([vizdoom.Button.TURN_LEFT_RIGHT_DELTA])
-        seen = vizdoom.GameVariable
-        game.set_available_game_variables([seen.POSITION_X, seen.POSITION_Y, seen.ANGLE, seen.CAMERA_POSITION_Z])
+        var = vizdoom.GameVariable
+        game.set_available_game_variables([var.POSITION_X, var.POSITION_Y, var.ANGLE, var.CAMERA_POSITION_Z])
         game.add_game_args("-nomonsters +sv_cheats 1")
         game.set_seed(1)
         game.set_episode_timeout(0)
-        with _inside(scratch):  # it leaves files where it starts
+        with _inside(scratch):  # it leaves files in its working directory
             game.init()
         game.new_episode()
         game.make_action([0], WAKE)
@@ -188,9 +188,9 @@ def snow(palette: np.ndarray) -> bytes:
 
 # ViZDoom's depth is linear in the distance along the line of sight: depth = SLOPE * units + OFFSET, fitted to
 # distances cast through the level's lines (tests/benchmarks/test_views.py). Walls farther than FAR and the sky all
-# read FAR, about 740 units (23 m), so what lies beyond is nobody's surface.
+# read FAR, about 740 units (23 m), so what lies beyond counts as no surface.
 SLOPE, OFFSET, FAR = 0.1401, -1.26, 102
-RISE = 1.2 * FOCAL  # focal length upwards: Doom's pixels are a fifth higher than wide
+RISE = 1.2 * FOCAL  # vertical focal length: Doom's pixels are a fifth higher than wide
 GRID = 8  # every eighth pixel of a view is a point
 TOLERANCE = 24.0  # units, and a twentieth of the distance
 
@@ -220,8 +220,8 @@ def share_seen(points: np.ndarray, view: View) -> float:
     row = np.floor(HEIGHT / 2 - up / safe * RISE).astype(int)
     inside = (away > 1) & (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
     depth = view.depth[np.where(inside, row, 0), np.where(inside, column, 0)].astype(float)
-    seen = (depth - OFFSET) / SLOPE
-    return float((inside & (depth < FAR) & (abs(seen - away) < TOLERANCE + away / 20)).mean())
+    distance = (depth - OFFSET) / SLOPE
+    return float((inside & (depth < FAR) & (abs(distance - away) < TOLERANCE + away / 20)).mean())
 
 
 def overlap(a: View, b: View) -> float:

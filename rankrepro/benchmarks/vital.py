@@ -1,7 +1,7 @@
 """`vital/*` and `vital-mini/*`: BEIR queries and judgments restricted to Wikipedia's vital articles.
 
-A document is an article's introduction and its id is the article's title. Of the judgments those of vital articles
-stay, of the queries those that keep a relevant article.
+A document is an article's introduction and its id is the article's title. Judgments of vital
+articles stay, and queries that keep a relevant article.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def title(doc_id: str) -> str:
 
 def restrict(qrels: splits.Qrels, articles: Mapping[str, Document]) -> dict[str, dict[str, int]]:
     """Judgments of vital articles, for the queries that keep a relevant one."""
-    kept = {q: {d: grade for d, grade in judged.items() if d in articles} for q, judged in qrels.items()}
-    return {q: judged for q, judged in kept.items() if splits.relevant(judged)}
+    restricted = {q: {d: grade for d, grade in judged.items() if d in articles} for q, judged in qrels.items()}
+    return {q: judged for q, judged in restricted.items() if splits.relevant(judged)}
 
 
 def shrink(articles: Mapping[str, Document], topics_folder: Path, n: int) -> dict[str, Document]:
@@ -99,21 +99,21 @@ def shrink(articles: Mapping[str, Document], topics_folder: Path, n: int) -> dic
 
 
 def lost(sources: Mapping[str, Path], topics: str) -> dict[str, float]:
-    """Share of BEIR's relevant pairs that fall away with the other articles: of all queries, of the queries kept."""
+    """Share of BEIR's relevant pairs lost with the other articles: over all queries, and over the queries kept."""
     articles = read_articles(sources["vital-articles"])
-    whole = read_qrels(sources["anserini-topics"], topics)
-    kept = restrict(whole, articles)
+    original = read_qrels(sources["anserini-topics"], topics)
+    remaining = restrict(original, articles)
 
     def pairs(qrels: splits.Qrels) -> int:
         return sum(len(splits.relevant(judged)) for judged in qrels.values())
 
     return {
-        "of_all_queries": 1 - pairs(kept) / pairs(whole),
-        "of_kept_queries": 1 - pairs(kept) / pairs({q: whole[q] for q in kept}),
+        "of_all_queries": 1 - pairs(remaining) / pairs(original),
+        "of_kept_queries": 1 - pairs(remaining) / pairs({q: original[q] for q in remaining}),
     }
 
 
 def _file(folder: Path, member: str) -> Path:
     if not (folder / member).is_file():
-        raise BenchmarkError(f"{folder / member} is missing: delete {folder} and run again, it will be fetched anew")
+        raise BenchmarkError(f"{folder / member} is missing: delete {folder} and run again, it will be fetched again")
     return folder / member

@@ -1,8 +1,8 @@
 """`vital/lm` and `vital-mini/lm`: the introductions of vital articles as tokens, for language models.
 
 A test article is the unit. Training articles are one stream of tokens, an end token before each; the byte-pair encoder
-is trained on them alone. Truth has the number of tokens of every test article, so that the judge sees that no token
-was left out of a likelihood.
+is trained on them alone. Truth has the number of tokens of every test article, so that the judge can check that no
+token was left out of a likelihood.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def fingerprint() -> str:
 
 
 def assign(ids: Sequence[str], params: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Split -> article ids: of a fixed order by hash first the test, then the validation articles.
+    """Split -> article ids, in a fixed order by hash: first the test, then the validation articles.
 
     The seed is the parent's id, so that an article of vital-mini/lm is in the split it has in vital/lm.
     """
@@ -113,8 +113,8 @@ def train_encoder(texts: Sequence[str], vocabulary: int) -> Any:
 
 def encode(encoder: Any, articles: Sequence[Document], max_tokens: int) -> dict[str, np.ndarray]:
     """Article -> its first `max_tokens` token ids, int32."""
-    found = encoder.encode_batch([a.content for a in articles], add_special_tokens=False)
-    return {a.id: np.array(e.ids[:max_tokens], dtype=np.int32) for a, e in zip(articles, found, strict=True)}
+    encodings = encoder.encode_batch([a.content for a in articles], add_special_tokens=False)
+    return {a.id: np.array(e.ids[:max_tokens], dtype=np.int32) for a, e in zip(articles, encodings, strict=True)}
 
 
 # --- on disk ---------------------------------------------------------------------------------------------------------

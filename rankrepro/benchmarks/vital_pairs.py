@@ -39,12 +39,12 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     hash), `documents` (null for all articles, or the size of vital-mini's corpus).
     """
     topics = sources["anserini-topics"]
-    whole = vital.read_articles(sources["vital-articles"])
-    judged = {t: vital.restrict(vital.read_qrels(topics, t), whole) for t in vital.BEIR}
+    all_articles = vital.read_articles(sources["vital-articles"])
+    judged = {t: vital.restrict(vital.read_qrels(topics, t), all_articles) for t in vital.BEIR}
     split = splits.assign("vital/fever", splits.components(judged["fever"]), params["fever"])
-    articles = vital.shrink(whole, topics, params["documents"]) if params["documents"] else dict(whole)
+    articles = vital.shrink(all_articles, topics, params["documents"]) if params["documents"] else dict(all_articles)
     closed = closed_articles(judged, split)
-    open_ = {d: article for d, article in articles.items() if d not in closed}
+    training = {d: article for d, article in articles.items() if d not in closed}
 
     texts = vital.read_queries(topics, "fever")
     queries: dict[str, Query] = {}
@@ -52,17 +52,17 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     for q, rows in judged["fever"].items():
         if split[q] == "validation" or (split[q] == "train" and not set(rows) & closed):
             queries[q], qrels[q] = Query(q, texts[q], split[q], ("fever",)), dict(rows)
-    weak = {"description": descriptions(sources["vital-articles"], open_)}
-    weak["sentence"] = {d: found[1] for d, article in open_.items() if len(found := sentences(article)) > 2}
+    weak = {"description": descriptions(sources["vital-articles"], training)}
+    weak["sentence"] = {d: parts[1] for d, article in training.items() if len(parts := sentences(article)) > 2}
     weak["sentence"] = {d: s for d, s in weak["sentence"].items() if len(s.split()) >= SENTENCE_WORDS}
     for kind, text_of in weak.items():
         for d in sample(f"vital/pairs {kind}", list(text_of), params[f"{kind}s"]):
             q = opaque_id("vital/pairs", f"{kind}\t{d}")
             queries[q], qrels[q] = Query(q, text_of[d], "train", (kind,)), {d: 1}
             if kind == "sentence":
-                open_[d] = without(open_[d], text_of[d])
+                training[d] = without(training[d], text_of[d])
     held = {d for q, rows in qrels.items() if queries[q].split == "validation" for d in splits.relevant(rows)}
-    corpus = {d: open_.get(d, article) for d, article in articles.items() if d in open_ or d in held}
+    corpus = {d: training.get(d, article) for d, article in articles.items() if d in training or d in held}
     if not any(q.split == "train" for q in queries.values()):
         raise BenchmarkError(f"{benchmark_id}: no training pair is left; raise descriptions, sentences or documents")
     return Benchmark(benchmark_id, queries, corpus, qrels), Truth(qrels, splits.clusters(qrels))
@@ -82,14 +82,14 @@ def closed_articles(judged: Mapping[str, splits.Qrels], split: Mapping[str, str]
 def descriptions(folder: Path, articles: Mapping[str, Document]) -> dict[str, str]:
     """Article -> its description, by the rule of the module."""
     rows = json.loads((folder / vital.ARTICLES).read_text(encoding="utf-8")).values()
-    found = {unicodedata.normalize("NFC", r["title"]): unicodedata.normalize("NFC", r["description"]) for r in rows}
-    often = Counter(text.casefold() for text in found.values())
+    by_title = {unicodedata.normalize("NFC", r["title"]): unicodedata.normalize("NFC", r["description"]) for r in rows}
+    often = Counter(text.casefold() for text in by_title.values())
     return {
-        d: found[d].strip()
+        d: by_title[d].strip()
         for d, article in articles.items()
-        if often[found[d].casefold()] == 1
-        and len(found[d].split()) >= MIN_WORDS
-        and found[d].casefold() not in article.content.casefold()
+        if often[by_title[d].casefold()] == 1
+        and len(by_title[d].split()) >= MIN_WORDS
+        and by_title[d].casefold() not in article.content.casefold()
     }
 
 
@@ -98,5 +98,5 @@ def sentences(article: Document) -> list[str]:
 
 
 def without(article: Document, sentence: str) -> Document:
-    """The article less one of its sentences."""
+    """The article without one of its sentences."""
     return Document(article.id, article.title, " ".join(s for s in sentences(article) if s != sentence))

@@ -22,7 +22,7 @@ LUMPS = (
 )
 SKY = b"F_SKY1"
 BLOCKING = 1  # flag of a line
-DOORS = (1, 26, 27, 28, 31, 32, 33, 34, 117, 118)  # specials of lines whose left sector opens when pushed
+DOORS = (1, 26, 27, 28, 31, 32, 33, 34, 117, 118)  # specials of lines whose left sector opens when they are pushed
 STEP, HEIGHT = 24, 56  # a walker climbs a step of this height and needs this much air
 
 _LINE = np.dtype(
@@ -149,7 +149,7 @@ class Level:
     def sectors_at(self, points: np.ndarray) -> np.ndarray:
         """The sector each point [n, 2] lies in, -1 outside the level: what the nearest line to the east faces."""
         a, b = self.ends
-        found = np.full(len(points), -1)
+        sectors = np.full(len(points), -1)
         for i, (x, y) in enumerate(points):
             crossing = np.flatnonzero((a[:, 1] > y) != (b[:, 1] > y))
             if not len(crossing):
@@ -161,8 +161,8 @@ class Level:
                 continue
             line = east.argmin()
             upwards = end[line, 1] > start[line, 1]  # then the west is to the left
-            found[i] = self.faces[crossing[line], int(upwards)]
-        return found
+            sectors[i] = self.faces[crossing[line], int(upwards)]
+        return sectors
 
     def clearance(self, points: np.ndarray) -> np.ndarray:
         """Distance of each point [n, 2] to the nearest wall."""

@@ -84,6 +84,6 @@ def export(
         benchmarks.build(benchmark, artifacts.cache_dir(), built)
         loaded = benchmarks.load(built, benchmark)
         if not isinstance(loaded, benchmarks.Benchmark):
-            raise BenchmarkError(f"{benchmark} has no queries and documents: it cannot leave as a BEIR folder")
+            raise BenchmarkError(f"{benchmark} has no queries and documents: it cannot be written as a BEIR folder")
         export_beir(loaded, benchmarks.load_truth(built), folder)
     print(f"{benchmark} written to {folder}")

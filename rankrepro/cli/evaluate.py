@@ -30,10 +30,10 @@ def evaluate(
     complete: Annotated[
         bool, typer.Option("--complete", help="Count queries without a result as 0, as trec_eval -c does.")
     ] = False,
-    name: Annotated[str, typer.Option(help="What to call the run; its file name unless told.")] = "",
+    name: Annotated[str, typer.Option(help="What to call the run; by default its file name.")] = "",
     scale: Scale = "desk",
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line a row and measure.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per row and measure.")] = False,
     results: Results = RESULTS,
     reports: Reports = REPORTS,
 ) -> None:
@@ -48,35 +48,35 @@ def evaluate(
     from rankrepro.judge import measures
 
     options.check_scale(scale)
-    wanted, splits = measure or ["nDCG@10"], split or ["train", "test"]
-    for m in wanted:
+    names, splits = measure or ["nDCG@10"], split or ["train", "test"]
+    for m in names:
         measures.get(m)
     on = judge.ground(benchmark, results / scale / "benchmarks", artifacts.cache_dir())
-    taken = judge.take(run, on, splits, complete, name)
+    submission = judge.take(run, on, splits, complete, name)
     rows = judge.our_rows(load_cards(), scale, benchmark, results, reports)
-    found = [judge.evaluate(taken, on, rows, m, against or ()) for m in wanted]
+    tables = [judge.evaluate(submission, on, rows, m, against or ()) for m in names]
     head = {
-        "run": taken.name,
+        "run": submission.name,
         "benchmark": benchmark,
         "scale": scale,
         "split": splits,
-        "queries": {"judged": len(taken.output.values) + len(taken.zeros), "of": taken.asked},
-        "warnings": taken.warnings,
+        "queries": {"judged": len(submission.output.values) + len(submission.zeros), "of": submission.queries},
+        "warnings": submission.warnings,
     }
     if as_json:
-        text.dump({**head, "measures": found})
+        text.dump({**head, "measures": tables})
     elif as_csv:
-        _csv(head, found)
+        _csv(head, tables)
     else:
-        _print(head, found)
+        _print(head, tables)
 
 
-def _print(head: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> None:
+def _print(head: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> None:
     judged, of = head["queries"]["judged"], head["queries"]["of"]
     print(f"{text.plain(head['run'])} on {head['benchmark']}: {judged} of {of} queries ({'+'.join(head['split'])})")
     for warning in head["warnings"]:
         print(f"  note: {text.plain(warning)}")
-    for table in found:
+    for table in tables:
         text.heading(f"{table['measure']}, our rows of scale {head['scale']}")
         text.table(
             ("", "row", "value", "95 % interval", "n", "judged@10", "shared", "yours", "difference", "95 % interval",
@@ -101,18 +101,24 @@ def _shown(place: int, row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*first, c["n"], text.number(c["yours"]), difference, text.interval(c["ci"]), *ps)
 
 
-def _csv(head: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> None:
-    own = ("arm", "yours", "value", "low", "high", "n", "clusters", "judged")
+def _csv(head: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> None:
+    fields = ("arm", "yours", "value", "low", "high", "n", "clusters", "judged")
     paired = ("n", "yours", "difference", "low", "high", "p", "p_holm", "student_p", "student_p_holm")
     out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(["benchmark", "scale", "measure", *own, *(f"shared_{name}" for name in paired)])
-    for table in found:
+    out.writerow(["benchmark", "scale", "measure", *fields, *(f"shared_{name}" for name in paired)])
+    for table in tables:
         for row in table["rows"]:
             flat = {**row, "low": row["ci"][0], "high": row["ci"][1], "yours": int(row["yours"])}
             c = row["against"]
             pair = {**c, "low": c["ci"][0], "high": c["ci"][1]} if c else {}
             out.writerow(
-                [head["benchmark"], head["scale"], table["measure"], *(flat[k] for k in own), *map(pair.get, paired)]
+                [
+                    head["benchmark"],
+                    head["scale"],
+                    table["measure"],
+                    *(flat[k] for k in fields),
+                    *map(pair.get, paired),
+                ]
             )
     for warning in head["warnings"]:
         print(f"note: {text.plain(warning)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the workflow's rules call; hidden from `--help`."""
+"""Commands that the workflow's rules call; hidden from `--help`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Results = Annotated[Path, typer.Option(help="Folder of generated files of this s
 
 @app.command()
 def stand_ins(results: Results) -> None:
-    """Make what a rehearsal uses in the place of models and data from outside."""
+    """Make what a rehearsal uses instead of models and data from outside."""
     from rankrepro.rehearsal import make
 
     make(results)

@@ -1,4 +1,4 @@
-"""`new`: the files of a method of one's own."""
+"""`new`: the files of a method of your own."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def new(
 ) -> None:
     """Begin a method of your own.
 
-    Writes card, module and test of a re-ranker that run as they are. Then change them.
+    Writes the card, module and test of a re-ranker that runs as it is. Then change them.
 
-    For a paper that has a card and no method yet, the module and the test are written and what its card lacks is
+    For a paper that has a card but no method yet, the module and the test are written, and what the card lacks is
     printed, or appended with --insert. Nothing is overwritten.
     """
     from rankrepro.cards import ROOT, file_of, load_cards
     from rankrepro.plan import make_plan
     from rankrepro.scaffold import scaffold
 
-    made = scaffold(key, of, benchmark, insert)
-    for file in made.written:
+    scaffolded = scaffold(key, of, benchmark, insert)
+    for file in scaffolded.written:
         print(f"wrote {file.relative_to(ROOT)}")
-    if made.stanza:
-        print(f"\nadd to {file_of(key)}:\n\n{made.stanza}")
+    if scaffolded.stanza:
+        print(f"\nadd to {file_of(key)}:\n\n{scaffolded.stanza}")
     cards = load_cards()
     print("next")
-    test = next(file for file in made.written if file.stem == f"test_{key}")
+    test = next(file for file in scaffolded.written if file.stem == f"test_{key}")
     print(f"  python -m pytest {test.relative_to(ROOT)}")
     print(f"  rankrepro plan --papers {key}")
     minutes = ""
@@ -43,4 +43,4 @@ def new(
             "under a minute" if seconds < 60 else f"about {seconds / 60:.0f} minutes of one core"
         )
     print(f"  make reproduce PAPERS={key}{minutes}")
-    print(f"  rankrepro explain {made.claim} --scale quick")
+    print(f"  rankrepro explain {scaffolded.claim} --scale quick")

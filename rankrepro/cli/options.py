@@ -52,6 +52,6 @@ def judged(key: str, scale: str, reports: Path) -> dict[str, Any] | None:
     if data.get("schema") != SCHEMA or key not in data.get("papers", {}):
         raise ConfigError(
             f"{file} was written by another version of rankrepro; `make reproduce SCALE={scale} PAPERS={key}` writes "
-            "it anew from what the store has"
+            "it again from what the store has"
         )
     return data

@@ -24,8 +24,8 @@ def papers(
 ) -> None:
     """List the papers, their claims and verdicts.
 
-    By family and year, with what became of each paper's claims at a scale.
-    `not run`: no report at this scale. `stale`: the code has moved on since the report was made.
+    By family and year, with the outcome of each paper's claims at a scale.
+    `not run`: no report at this scale. `stale`: the code has changed since the report was made.
     """
     options.check_scale(scale)
     cards = load_cards()
@@ -46,11 +46,11 @@ def papers(
 
 def _rows(cards: Mapping[str, Card], scale: str, reports: Path) -> list[dict[str, Any]]:
     files = {k: f for k in cards if (f := reports / scale / k / "results.json").exists()}
-    found = {k: options.read_results(f) for k, f in files.items()}
-    old = stale(cards, scale, {k: data["digests"] for k, data in found.items()})
+    results = {k: options.read_results(f) for k, f in files.items()}
+    old = stale(cards, scale, {k: data["digests"] for k, data in results.items()})
     rows = []
     for card in sorted(cards.values(), key=lambda c: (c.family, c.year, c.key)):
-        data = found.get(card.key)
+        data = results.get(card.key)
         status = "not run" if data is None else "stale" if card.key in old else "judged"
         judged = data["papers"][card.key]["claims"] if data else []
         rows.append(
@@ -144,16 +144,16 @@ def _claims(card: Card, scale: str, data: Mapping[str, Any] | None, cards: Mappi
     judged = {c["id"]: c for c in data["papers"][card.key]["claims"]} if data else {}
     rows = []
     for claim in card.claims:
-        found = judged.get(claim["id"], {})
+        result = judged.get(claim["id"], {})
         kind = claim.get("role", "claim")
         rows.append(
             (
                 claim["id"] + (f" ({kind})" if kind != "claim" else ""),
-                found.get("verdict", "not run"),
-                text.number(found.get("effect")),
-                text.interval(found.get("ci")),
-                text.probability(found.get("p_holm")),
-                found.get("n") or text.NONE,
+                result.get("verdict", "not run"),
+                text.number(result.get("effect")),
+                text.interval(result.get("ci")),
+                text.probability(result.get("p_holm")),
+                result.get("n") or text.NONE,
                 claim["sentence"],
             )
         )
@@ -196,7 +196,7 @@ def _tables(paper: Mapping[str, Any]) -> None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Over benchmarks; None for a ceiling, which nothing computes."""
+    """Over benchmarks; None for a ceiling, which is not computed by a cell."""
     known = [v for v in values if v is not None]
     return sum(known) / len(known) if known else None
 

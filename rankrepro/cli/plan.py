@@ -26,21 +26,21 @@ def plan(
 ) -> None:
     """Plan a run: cells, stages, minutes.
 
-    Predicted, by job and by paper, with what is left to do. With --claims: the units that each claim will stand on and
-    the smallest effect these can show.
+    Predicted, by job and by paper, with what is left to do. With --claims: on how many units each claim will rest, and
+    the smallest effect they can show.
     """
     from rankrepro.plan import make_plan
     from rankrepro.store import Store
 
     cards = load_cards()
-    made = make_plan(cards, scale, papers, benchmarks)
+    planned = make_plan(cards, scale, papers, benchmarks)
     if claims:
-        _claims(cards, made, scale, spread, as_json, reports)
+        _claims(cards, planned, scale, spread, as_json, reports)
         return
     store = Store(results / scale / "store")
-    left = {d for d in made.nodes if not store.has(d)}
-    by_paper = [_work(key, made, set(made.paper_nodes[key]), left) for key in made.papers]
-    total = _work("all", made, set(made.nodes), left)  # less than the sum where papers share cells
+    left = {d for d in planned.nodes if not store.has(d)}
+    by_paper = [_work(key, planned, set(planned.paper_nodes[key]), left) for key in planned.papers]
+    total = _work("all", planned, set(planned.nodes), left)  # less than the sum where papers share cells
     jobs = [
         {
             "id": job.id,
@@ -49,13 +49,13 @@ def plan(
             "left": sum(n.digest in left for n in job.nodes),
             "minutes": job.seconds / 60,
         }
-        for job in made.jobs.values()
+        for job in planned.jobs.values()
     ]
     if as_json:
         text.dump({"scale": scale, "papers": by_paper, "total": total, "jobs": jobs})
         return
-    shown = [(j["id"], f"{j['minutes']:.1f}", j["nodes"], j["left"], j["title"]) for j in jobs]
-    text.table(("job", "minutes", "results", "left", "what"), shown)
+    lines = [(j["id"], f"{j['minutes']:.1f}", j["nodes"], j["left"], j["title"]) for j in jobs]
+    text.table(("job", "minutes", "results", "left", "what"), lines)
     print()
     columns = ("cells", "stages", "timings", "minutes", "left", "minutes_left")
     text.table(
@@ -63,13 +63,13 @@ def plan(
         [(w["paper"], *(f"{w[c]:.1f}" if "minutes" in c else w[c] for c in columns)) for w in (*by_paper, total)],
     )
     print(
-        f"\n{len(jobs)} jobs; minutes are those of one core, predicted; {len(made.nodes) - total['left']} of "
-        f"{len(made.nodes)} results are in {store.folder}"
+        f"\n{len(jobs)} jobs; minutes are those of one core, predicted; {len(planned.nodes) - total['left']} of "
+        f"{len(planned.nodes)} results are in {store.folder}"
     )
 
 
-def _work(name: str, made: Any, digests: set[str], left: set[str]) -> dict[str, Any]:
-    nodes = [made.nodes[d] for d in digests]
+def _work(name: str, planned: Any, digests: set[str], left: set[str]) -> dict[str, Any]:
+    nodes = [planned.nodes[d] for d in digests]
     kinds = [n.spec["kind"] for n in nodes]
     return {
         "paper": name,
@@ -82,17 +82,17 @@ def _work(name: str, made: Any, digests: set[str], left: set[str]) -> dict[str, 
     }
 
 
-def _claims(cards: Mapping[str, Any], made: Any, scale: str, spread: float, as_json: bool, reports: Any) -> None:
+def _claims(cards: Mapping[str, Any], planned: Any, scale: str, spread: float, as_json: bool, reports: Any) -> None:
     from rankrepro.outlook import stands
 
-    found = {}
-    for key in made.papers:
+    outlooks = {}
+    for key in planned.papers:
         measured = options.judged(key, scale, reports) or options.judged(key, "desk", reports)
-        found[key] = stands(cards[key], made, measured, spread)
+        outlooks[key] = stands(cards[key], planned, measured, spread)
     if as_json:
-        text.dump({key: [s.json() for s in rows] for key, rows in found.items()})
+        text.dump({key: [s.json() for s in rows] for key, rows in outlooks.items()})
         return
-    for key, rows in found.items():
+    for key, rows in outlooks.items():
         text.heading(key)
         text.table(
             ("claim", "on", "n", "sd", "spread", "level", "shows", "wanted", "needs n", "note"),

@@ -11,7 +11,7 @@ def seconds(scale: Scale = "quick", results: Results = RESULTS) -> None:
     """Measure what plans predict.
 
     Writes papers/seconds.yaml: the CPU seconds that a unit of each arm and stage took, over its stored results at a
-    scale. What was not run there keeps its figure; what is in no card any more goes.
+    scale. What was not run there keeps its figure; what no card has any more is removed.
     """
     from rankrepro.seconds import update
     from rankrepro.store import Store

@@ -8,8 +8,8 @@ from rankrepro.cli.options import REPORTS, Reports, Scale, check_scale
 def report(scale: Scale = "desk", reports: Reports = REPORTS) -> None:
     """Make the pages of a scale, from judged files and cards.
 
-    Nothing is computed. In a fresh clone it makes the pages of the published results, those of desk; later, after a
-    change of a card's words or of a template, the pages again.
+    Nothing is computed. In a fresh clone this makes the pages of the published results (desk); later, run it again
+    after a change of a card's words or of a template.
     """
     from rankrepro.report import rebuild
 

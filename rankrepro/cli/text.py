@@ -13,7 +13,7 @@ NONE = "–"
 
 
 def plain(value: Any) -> str:
-    """One line without control characters: ids and titles are other people's, and terminals obey escapes."""
+    """One line without control characters: ids and titles come from others, and terminals obey escapes."""
     text = " ".join(str(value).split())
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in text)
 
@@ -23,7 +23,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(pair: Sequence[float | None] | None, digits: int = 3) -> str:
-    """`[low, high]`; a bound the data cannot give is a dash."""
+    """`[low, high]`; a bound that the data cannot give is a dash."""
     if not pair or (pair[0] is None and pair[1] is None):
         return NONE
     return f"[{number(pair[0], digits)}, {number(pair[1], digits)}]"
@@ -56,7 +56,7 @@ def size(octets: int) -> str:
 
 
 def paragraph(text: str, indent: str = "") -> None:
-    """Print a text wrapped; blank lines and list items (`- `) begin anew."""
+    """Print a text wrapped; blank lines and list items (`- `) start a new line."""
     import textwrap
 
     for i, block in enumerate(re.split(r"\n(?=- )|\n\s*\n", text.strip())):
@@ -73,7 +73,7 @@ def heading(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = "") -> None:
-    """Print rows under their columns; columns of numbers are set to the right."""
+    """Print rows under their columns; columns of numbers are aligned right."""
     cells = [[plain(c) for c in row] for row in rows]
     right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(columns))]
     if sys.stdout.isatty():
@@ -86,7 +86,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], indent: str = "
 
 
 def _is_number(text: str) -> bool:
-    """A number, perhaps signed and with one short unit; or none where one could stand."""
+    """A number, perhaps with a sign and one short unit, or the dash of a missing one."""
     return text == NONE or re.fullmatch(r"[-+<]? ?\d[\d.,]*( ?[a-zA-Z%]{1,3})?", text) is not None
 
 
@@ -97,14 +97,14 @@ def _rich(columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequenc
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name, to_right in zip(columns, right, strict=True):
-        shown.add_column(Text(name), justify="right" if to_right else "left", overflow="fold")
+        grid.add_column(Text(name), justify="right" if to_right else "left", overflow="fold")
     for row in cells:
-        shown.add_row(*map(Text, row))  # Text: square brackets in an id are no markup
-    Console(highlight=False).print(Padding(shown, (0, 0, 0, indent)))
+        grid.add_row(*map(Text, row))  # Text: square brackets in an id are no markup
+    Console(highlight=False).print(Padding(grid, (0, 0, 0, indent)))
 
 
 def dump(value: Any) -> None:
-    """Print JSON; what is not finite has become None before."""
+    """Print JSON; callers have replaced numbers that are not finite by None."""
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))

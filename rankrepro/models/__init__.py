@@ -27,7 +27,7 @@ CODE = Code(("rankrepro.models", "rankrepro.passes"))
 
 
 def kind(name: str) -> ModuleType:
-    """The module of a kind; config/artifacts.yaml, when it is read, admits no other names."""
+    """The module of a kind; names are checked when config/artifacts.yaml is read."""
     return importlib.import_module(f"rankrepro.models.kinds.{name.replace('-', '_')}")
 
 
@@ -56,7 +56,7 @@ def folder_name(artifact: Artifact) -> str:
 
 
 def prepare(artifact: Artifact, cache: Path | None = None) -> Path:
-    """The folder of safetensors (and tokenizer), converted once to `cache/models/<folder_name>` if need be."""
+    """The folder of safetensors (and tokenizer), converted once to `cache/models/<folder_name>` if necessary."""
     cache = cache or cache_dir()
     entry = _entry(artifact)
     if entry.format not in CONVERSIONS:
@@ -76,7 +76,7 @@ def prepare(artifact: Artifact, cache: Path | None = None) -> Path:
 
 
 def imports(artifact: Artifact) -> None:
-    """Import what `load` needs for this model, so that these seconds are told from those of loading."""
+    """Import what `load` needs for this model, so that these seconds are counted apart from those of loading."""
     kind(_entry(artifact).kind).imports()
 
 
@@ -99,7 +99,7 @@ def load(spec: ModelSpec, threads: int, dtype: str = "float32", mixed: bool = Fa
         return kind(spec.kind).load(spec, device, dtype, mixed)
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(
-            f"{spec.id}: cannot be loaded: {error!r}\n  delete {spec.folder} and run again, it will be made anew"
+            f"{spec.id}: cannot be loaded: {error!r}\n  delete {spec.folder} and run again, it will be made again"
         ) from error
 
 

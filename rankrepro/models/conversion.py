@@ -31,7 +31,7 @@ def from_gguf(gguf: Path, folder: Path) -> None:
 
 
 def from_torch(weights: Path, folder: Path) -> None:
-    """Write the tensors of a file of torch, which is pickled, as safetensors; nothing but tensors is let in."""
+    """Write the tensors of a file of torch, which is pickled, as safetensors; nothing but tensors is read."""
     import torch
     from safetensors.torch import save_file
 

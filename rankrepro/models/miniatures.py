@@ -21,7 +21,7 @@ ZEPHYR = (
     "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-# how Llama 3 cuts text before it looks for byte pairs: a mark goes with the letters behind it, three digits at most
+# how Llama 3 splits text before byte pairs: a mark joins the letters behind it; at most three digits
 LLAMA_CUT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
@@ -31,7 +31,7 @@ SIZE: dict[str, Any] = {
     "intermediate_size": 64,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
-    "initializer_range": 0.2,  # weights large enough that scores differ by more than rounding
+    "initializer_range": 0.2,  # large enough weights for scores to differ by more than rounding
 }
 
 

@@ -15,7 +15,7 @@ from rankrepro.models.types import ModelSpec
 def read(auto: Any, spec: ModelSpec, device: str, dtype: str) -> tuple[Any, Any]:
     """(model in eval mode on `device`, tokenizer) of a folder, with attention by SDPA. `auto`: a class of transformers.
 
-    Raises OSError or ValueError for files that cannot be read, ArtifactError for weights that are not there.
+    Raises OSError or ValueError for files that cannot be read, ArtifactError for missing weights.
     """
     with quiet():
         import torch
@@ -52,7 +52,7 @@ def _set_apart(tokenizer: Any, character: str) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no warnings of transformers on the terminal."""
+    """Keep progress bars and warnings of transformers off the terminal."""
     with contextlib.redirect_stderr(io.StringIO()):
         from transformers.utils import logging
 

@@ -41,7 +41,7 @@ DEFAULT_SPLIT = ["train", "test"]  # everything but validation
 
 
 def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
-    """The keys of `papers` (`all`, a comma list or a list) that have a method."""
+    """The keys of `papers` (`all`, a comma-separated string or a list) that have a method."""
     if papers == "all":
         return [k for k, c in cards.items() if c.implemented]
     keys = papers.split(",") if isinstance(papers, str) else list(papers)
@@ -88,7 +88,7 @@ class _Planner:
         return self.plan
 
     def _selected(self, papers: str | list[str]) -> list[str]:
-        """Papers to plan: of those asked for, the ones that have one of the benchmarks asked for."""
+        """The requested papers that have one of the requested benchmarks."""
         keys = select(self.cards, papers)
         known = {b for key in keys for b in self._instead(self.cards[key].benchmarks_at(self.name))}
         for benchmark in self.only - known:
@@ -120,22 +120,22 @@ class _Planner:
         plan.paper_nodes[card.key] = self._with_inputs(used)
 
     def _with_inputs(self, digests: list[str]) -> list[str]:
-        """The digests and all they are computed from."""
-        found: set[str] = set()
+        """The digests and those of everything they are computed from."""
+        reached: set[str] = set()
         todo = list(digests)
         while todo:
             digest = todo.pop()
-            if digest not in found:
-                found.add(digest)
+            if digest not in reached:
+                reached.add(digest)
                 todo += self.plan.nodes[digest].needs()
-        return sorted(found)
+        return sorted(reached)
 
     def _rows_of(self, card: Card) -> list[str]:
         """The card's own rows, and the rows of other cards that its tables and claims name."""
-        own = [f"{card.key}.{row}" for arm in card.arms for row in card.rows(arm)]
+        of_card = [f"{card.key}.{row}" for arm in card.arms for row in card.rows(arm)]
         claimed = [term.arm for claim in claims.of(card) for term in claim.terms]
         shown = [qualify(card, arm) for table in card.data.get("tables", []) for arm in table["arms"]]
-        return list(dict.fromkeys([*own, *claimed, *shown]))
+        return list(dict.fromkeys([*of_card, *claimed, *shown]))
 
     def _runs(self, card: Card, arm: str, benchmark: str) -> bool:
         settings = card.at(self.name)
@@ -147,7 +147,7 @@ class _Planner:
         return card.seeds(arm, self.name)[: self.caps.get("seeds")]
 
     def _instead(self, ids: Iterable[str]) -> list[str]:
-        """Benchmarks, small ones of a rehearsal in the place of large ones."""
+        """The benchmarks; in a rehearsal, small ones instead of large ones."""
         return [self.instead.get(benchmark, benchmark) for benchmark in ids]
 
     def _variant(self, row: str) -> str:
@@ -163,7 +163,7 @@ class _Planner:
 
     def _models(self, card: Card, spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         roles = {**self.scale["models"], **card.data.get("models", {}).get(self.name, {})}
-        found = {}
+        of_node = {}
         for name, role in spec.get("models", {}).items():
             if role not in roles:
                 raise UnknownName("model role", role, roles, where=where_of(card))
@@ -171,8 +171,8 @@ class _Planner:
                 raise UnknownName("artifact", roles[role], self.catalogue, where=f"scale {self.name}: models.{role}")
             artifact = self.catalogue[roles[role]]
             mixed = artifact.model is not None and artifact.model.kind in self.scale.get("mixed", [])
-            found[name] = {"id": artifact.id, "digest": models.digest(artifact)} | ({"mixed": True} if mixed else {})
-        return found
+            of_node[name] = {"id": artifact.id, "digest": models.digest(artifact)} | ({"mixed": True} if mixed else {})
+        return of_node
 
     def _base(self, card: Card, name: str, spec: Mapping[str, Any], kind: str, seed: int) -> dict[str, Any]:
         params = self._params(card, name, spec)
@@ -247,14 +247,14 @@ class _Planner:
         return {"digest": node.digest, "variant": self._variant(row)}
 
     def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
-        """What a node reads: the result, and the variant of it; "" for all that a stage returned, whatever that is."""
-        if found := stage_of(self.cards, card, source):
-            owner, stage, variant = found
+        """What a node reads: a result and the variant of it, or "" for everything that a stage returned."""
+        if named_stage := stage_of(self.cards, card, source):
+            owner, stage, variant = named_stage
             return {"digest": self._stage(owner, stage, benchmark, seed).digest, "variant": variant}
         return self._row(card, source, benchmark)
 
     def _stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:
-        """A stage for an arm on `benchmark`. A stage that is trained on one benchmark for all says so."""
+        """A stage for an arm on `benchmark`, unless the card gives the stage a benchmark of its own (training data)."""
         spec = card.stages[name]
         if "benchmark" in spec:
             if self.name not in spec["benchmark"]:
@@ -265,7 +265,7 @@ class _Planner:
         corpus_only = read == {"corpus"}
         inputs = {n: self._input(card, s, benchmark, seed) for n, s in sources.items() if s not in read}
         digest = (benchmarks.corpus_digest if corpus_only else benchmarks.digest)(benchmark, bool(self.marks))
-        # the same corpus under several benchmarks is one stage: name the first benchmark that has it
+        # one stage for benchmarks that share a corpus, named after the first of them
         known = corpus_only and next(
             (n for n in self.plan.nodes.values() if n.spec["benchmark"]["digest"] == digest), None
         )
@@ -340,37 +340,37 @@ def make_plan(
 ) -> Plan:
     """The plan of `papers` at `scale`. Raises ConfigError or UnknownName naming file and key.
 
-    `only`: benchmark ids, as a list or with commas; without any (or `all`): all of a card's.
+    `only`: benchmark ids, as a list or separated by commas; none or `all`: all of a card's.
     `shortest`: seconds of predicted work a job should have at least; more than 0 on clusters, where a job costs a wait.
     """
-    some = only.split(",") if isinstance(only, str) else only
-    return _Planner(cards, scale, papers, [] if list(some) == ["all"] else some, code, shortest).make()
+    ids = only.split(",") if isinstance(only, str) else only
+    return _Planner(cards, scale, papers, [] if list(ids) == ["all"] else ids, code, shortest).make()
 
 
-def stale(cards: Mapping[str, Card], scale: str, made: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """Of the papers in `made` (key -> digests a report was made from) those that the code as it stands did not make.
+def stale(cards: Mapping[str, Card], scale: str, published: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Published reports that the code as it stands would not make: key -> why, in words.
 
-    Key -> why, in words.
+    published: key -> the digests that a report was made from.
     """
     try:
-        now = dict(make_plan(cards, scale, list(made)).paper_nodes)
+        now = dict(make_plan(cards, scale, list(published)).paper_nodes)
     except RankReproError as error:
-        if len(made) == 1:
-            return dict.fromkeys(made, str(error))
-        # one of them cannot be planned any more: ask one by one
-        return {k: why for key, then in made.items() for k, why in stale(cards, scale, {key: then}).items()}
-    found = {}
-    for key, then in made.items():
+        if len(published) == 1:
+            return dict.fromkeys(published, str(error))
+        # one of them can no longer be planned: try each on its own
+        return {k: why for key, then in published.items() for k, why in stale(cards, scale, {key: then}).items()}
+    reasons = {}
+    for key, then in published.items():
         new, gone = len(set(now[key]) - set(then)), len(set(then) - set(now[key]))
         if new:
-            found[key] = f"{new} of {len(now[key])} results would be computed anew"
+            reasons[key] = f"{new} of {len(now[key])} results would be computed again"
         elif gone:
-            found[key] = f"{gone} of {len(set(then))} results are no longer part of it"
-    return found
+            reasons[key] = f"{gone} of {len(set(then))} results are no longer part of it"
+    return reasons
 
 
 def write_jobs(plan: Plan, folder: Path) -> None:
-    """`folder/jobs/<id>.json` for each job; a finished job whose results left the store is unmarked, so it reruns."""
+    """`folder/jobs/<id>.json` for each job; a finished job whose results left the store is unmarked and runs again."""
     store = Store(folder / "store")
     jobs = folder / "jobs"
     jobs.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a plan is made of: nodes, the jobs they are packed into, and what of a node determines its result."""
+"""What a plan is made of: nodes, the jobs they are packed into, and the identity of a node's result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def digest(spec: Mapping[str, Any]) -> str:
 
 
 def identity(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a spec determines its result: not where a function lies, nor what a benchmark is called."""
+    """The part of a spec that determines its result: without where a function lies and what a benchmark is called."""
     sides = {side: identity(spec[side]) for side in ("a", "b") if side in spec}
     rest = {k: v for k, v in spec.items() if k != "fn"}
     return {**rest, **sides, "benchmark": spec["benchmark"]["digest"]}
@@ -38,12 +38,12 @@ class Node:
     def needs(self) -> list[str]:
         """Digests of the nodes this one reads."""
         spec = self.spec
-        needed = [i["digest"] for i in spec["inputs"].values()]
+        digests = [i["digest"] for i in spec["inputs"].values()]
         if spec["candidates"]:
-            needed.append(spec["candidates"]["digest"])
+            digests.append(spec["candidates"]["digest"])
         if spec["kind"] == "timing":
-            needed += [d for side in ("a", "b") for d in _needs_of(spec[side])]
-        return sorted(set(needed))
+            digests += [d for side in ("a", "b") for d in _needs_of(spec[side])]
+        return sorted(set(digests))
 
 
 @dataclass(frozen=True)

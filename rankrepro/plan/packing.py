@@ -16,11 +16,11 @@ Batch = list[Node]
 
 
 def packed(nodes: Collection[Node], scale: Mapping[str, Any], shortest: float) -> list[Batch]:
-    """Batches that can run one after the other in some order, none of them twice in it.
+    """Batches of all nodes, each node in one of them, with no two batches waiting for each other.
 
     Nodes of one level and one set of models share a process until it has work for the scale's `job_seconds`, a third of
-    that where they have no model to import and load. Batches with less work than `shortest` seconds join others; at
-    last, those that could never run side by side are one.
+    that where they have no model to import and load. Batches with less work than `shortest` seconds join others;
+    finally, batches that could never run side by side are merged.
     """
     groups: dict[tuple[Any, ...], Batch] = {}
     for node in nodes:
@@ -29,7 +29,7 @@ def packed(nodes: Collection[Node], scale: Mapping[str, Any], shortest: float) -
     enough = scale["job_seconds"]
     cut = [b for key in sorted(groups) for b in _cut(groups[key], enough if key[1] else enough / 3)]
     joined = _linked(list(_lengthened(cut, scale, shortest)), scale, shortest)
-    return [sorted(batch, key=lambda n: n.level) for batch in joined]  # what a node reads is of a lower level
+    return [sorted(batch, key=lambda n: n.level) for batch in joined]  # a node reads only from lower levels
 
 
 def work(batch: Batch) -> float:
@@ -49,10 +49,10 @@ def _cut(nodes: Batch, seconds: float) -> Iterator[Batch]:
 
 
 def _lengthened(batches: list[Batch], scale: Mapping[str, Any], shortest: float) -> Iterator[Batch]:
-    """The batches of one level after the other, of which those with less work than `shortest` seconds join others.
+    """Level by level, merge batches with less work than `shortest` seconds into others.
 
-    First others of their level, then the next level's: never more than one level down, or two jobs could come to wait
-    for each other. Batches with a thread count of their own (timings, which run alone) stay as they are.
+    First into others of their level, then of the next level, but never further: two jobs could come to wait for each
+    other. Batches with a thread count of their own (timings, which run alone) stay as they are.
     """
     carried: Batch = []
     for level in dict.fromkeys(b[0].level for b in batches):
@@ -80,35 +80,35 @@ def _lengthened(batches: list[Batch], scale: Mapping[str, Any], shortest: float)
 
 
 def _linked(batches: list[Batch], scale: Mapping[str, Any], shortest: float) -> list[Batch]:
-    """Of two batches one: where the second alone waits for the first, and for nothing that the first does not wait for.
+    """Merge two batches if only the second waits for the first, and everything else it needs the first needs too.
 
-    Side by side they would never run. Not where they would become twice as long as a job should be, or where a GPU
-    would be held by work that has no use for it.
+    They could never run side by side. They stay apart if together they would take twice as long as a job should, or
+    if work that does not use a GPU would hold one.
     """
     home = {n.digest: i for i, b in enumerate(batches) for n in b}
     needs = {i: {home[d] for n in b for d in n.needs()} - {i} for i, b in enumerate(batches)}
     awaited: dict[int, set[int]] = defaultdict(set)
-    for i, of in needs.items():
-        for n in of:
+    for i, earlier in needs.items():
+        for n in earlier:
             awaited[n].add(i)
-    found = dict(enumerate(batches))
+    joined = dict(enumerate(batches))
     longest = max(2 * scale["job_seconds"], shortest)
     for i in reversed(list(TopologicalSorter(needs).static_order())):
         if len(awaited[i]) != 1:
             continue
         (j,) = awaited[i]
-        first, second = found[i], found[j]
+        first, second = joined[i], joined[j]
         if first[0].spec["threads"] != second[0].spec["threads"] or work(first) + work(second) > longest:
             continue
         if scale.get("gpu") and _models(first) != _models(second):
             continue
         if needs[j] - {i} <= _before(i, needs):
-            found[j] = first + second
+            joined[j] = first + second
             needs[j] = (needs[j] | needs.pop(i)) - {i}
             for n in needs[j]:
                 awaited[n] = awaited[n] - {i} | {j}
-            del found[i]
-    return list(found.values())
+            del joined[i]
+    return list(joined.values())
 
 
 def _models(batch: Batch) -> set[str]:
@@ -116,11 +116,11 @@ def _models(batch: Batch) -> set[str]:
 
 
 def _before(i: int, needs: Mapping[int, set[int]]) -> set[int]:
-    """All that `i` waits for, however indirectly."""
-    found: set[int] = set()
+    """All batches that `i` waits for, directly or not."""
+    before: set[int] = set()
     todo = [i]
     while todo:
-        new = needs[todo.pop()] - found
-        found |= new
+        new = needs[todo.pop()] - before
+        before |= new
         todo += new
-    return found
+    return before

@@ -11,13 +11,13 @@ from typing import Any
 from rankrepro import artifacts, benchmarks, lock, signatures
 from rankrepro.plan.nodes import Job
 
-LONGEST = 1440  # minutes: a usual limit of partitions; a job that reaches it goes on from its shards when tried again
+LONGEST = 1440  # minutes: a common limit of partitions; a job that reaches it continues from its shards when retried
 
 
 def turns(jobs: Mapping[str, Job]) -> dict[str, int]:
     """Job id -> priority: predicted seconds of the job and of the longest chain of jobs that wait for it.
 
-    Long chains begin first, so that no core idles at the end beside a long job that came last. A job that wants the
+    Long chains start first, so that no core idles at the end beside a long job that started last. A job that wants the
     whole machine waits until the others are done.
     """
     waiting: dict[str, list[str]] = {id: [] for id in jobs}
@@ -70,10 +70,10 @@ def visible_gpus() -> list[str]:
 
 
 def take_gpu(folder: Path) -> None:
-    """Where there are several GPUs: this process uses one that no other job of `folder` has, and waits until one is.
+    """With several GPUs, give this process one that no other job of `folder` uses, waiting until one is free.
 
-    Before CUDA is initialised. Where a scheduler gave the process one GPU, or there is none, nothing happens.
+    Call it before CUDA is initialised. Does nothing where a scheduler gave the process one GPU, or there is none.
     """
-    found = visible_gpus()
-    if len(found) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = lock.hold_one([folder / "gpus" / name for name in found]).name
+    names = visible_gpus()
+    if len(names) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = lock.hold_one([folder / "gpus" / name for name in names]).name

@@ -15,7 +15,7 @@ def scales() -> list[str]:
 
 
 def load_scale(name: str) -> dict[str, Any]:
-    """A scale; one that says `like` has from that other scale what it does not say itself."""
+    """A scale; one with `like` takes what it does not say itself from that other scale."""
     file = SCALES / f"{name}.yaml"
     if not file.exists():
         raise UnknownName("scale", name, scales())

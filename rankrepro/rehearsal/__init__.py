@@ -1,10 +1,10 @@
-"""A rehearsal of scale paper: stand-ins for what it takes from outside, made on the spot in the formats of upstream.
+"""A rehearsal of scale paper: stand-ins for what comes from outside, made on the spot in upstream's formats.
 
     make(results)    # in results/stand-ins: hub/ (random weights), ir_datasets/ and bright/ (invented text), msls/
     enter(path)      # this process uses the stand-ins of the results folder that `path` lies in, if it has any
 
 Everything stays below `results/rehearsal/stand-ins`; the cache of hub models and the home of ir_datasets are not
-touched. A result's digest covers the stand-ins (`version`), so that no rehearsal passes for a run.
+touched. A result's digest covers the stand-ins (`version`), so that no rehearsal can be taken for a run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def marker(results: Path) -> Path:
 
 
 def make(results: Path) -> None:
-    """Make all stand-ins anew in `results`; what was built from older ones goes too.
+    """Rebuild all stand-ins in `results`; what was built from older ones is deleted.
 
     Hub models of config/artifacts.yaml, and the benchmarks of ir_datasets, BRIGHT and MSLS that have a card.
     Raises ConfigError for a model or data set of a kind that has no stand-in yet.
@@ -54,14 +54,19 @@ def make(results: Path) -> None:
     data.make_bright([e.params["task"] for e in stood_in if e.builder == "bright"], folder / "bright")
     for entry in (e for e in stood_in if e.builder == "msls"):
         streets.make(entry.params["cities"], folder / "msls")
-    made = {"what": WORDS, "version": version(), "models": [a.id for a in hub], "benchmarks": [e.id for e in stood_in]}
-    marker(results).write_text(json.dumps(made, indent=1) + "\n")
+    contents = {
+        "what": WORDS,
+        "version": version(),
+        "models": [a.id for a in hub],
+        "benchmarks": [e.id for e in stood_in],
+    }
+    marker(results).write_text(json.dumps(contents, indent=1) + "\n")
 
 
 def enter(path: Path) -> None:
-    """Where a folder above `path`, or `path` itself, holds stand-ins: use them from now on, in this process.
+    """If `path` or a folder above it holds stand-ins, use them from now on in this process.
 
-    Before ir_datasets or the hub's client are imported, which read their settings then.
+    Call it before ir_datasets and the hub's client are imported: they read their settings then.
     """
     for folder in (path.absolute(), *path.absolute().parents):
         if marker(folder).is_file():
@@ -70,8 +75,8 @@ def enter(path: Path) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The variables by which models, ir_datasets, BRIGHT and MSLS are found among the stand-ins, and nowhere else."""
-    from rankrepro.benchmarks import msls  # brings numpy, which a plan does without
+    """The variables that make models, ir_datasets, BRIGHT and MSLS be read from the stand-ins, and nowhere else."""
+    from rankrepro.benchmarks import msls  # imports numpy, which a plan does not need
 
     return {
         artifacts.STAND_INS: str(folder),

@@ -1,6 +1,6 @@
 """Data sets in miniature: the files of BEIR, of MS MARCO with TREC DL, and of BRIGHT, where their readers look.
 
-Each has a few documents on every topic and one query a topic; a query's topic decides what is relevant to it.
+Each has a few documents and one query per topic; a query's topic decides what is relevant to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from rankrepro.errors import ConfigError
 from rankrepro.rehearsal.text import Text, Writer
 
-TOPICS, EACH = 12, 10  # documents a topic
+TOPICS, EACH = 12, 10  # documents per topic
 SPLITS = {"fever": ("train", "dev", "test"), "climate-fever": ("test",), "dbpedia-entity": ("dev", "test")}
 
 
@@ -50,11 +50,11 @@ def _beir(name: str, folder: Path) -> None:
         {"_id": i, "title": text.title, "text": text.body, "metadata": {"url": f"<{i}>"}}
         for i, text in zip(ids, texts, strict=True)
     ]
-    asked = [{"_id": f"{name}-{t}", "text": query, "metadata": {}} for t, query in enumerate(queries)]
+    records = [{"_id": f"{name}-{t}", "text": query, "metadata": {}} for t, query in enumerate(queries)]
     folder.mkdir(parents=True)
     with zipfile.ZipFile(folder / "source.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(f"{name}/corpus.jsonl", _lines(documents))
-        file.writestr(f"{name}/queries.jsonl", _lines(asked))
+        file.writestr(f"{name}/queries.jsonl", _lines(records))
         for n, split in enumerate(SPLITS[name]):
             topics = range(n, TOPICS, len(SPLITS[name]))
             graded = [(f"{name}-{t}", ids[i], 1) for t in topics for i in _relevant(texts, t)]
@@ -84,11 +84,11 @@ def _msmarco(folder: Path) -> None:
         track.mkdir()
         _, queries = _written("msmarco-passage")
         topics = {str(year * 100 + t): t for t in range(n, TOPICS, 2)}
-        asked = "".join(f"{q}\t{queries[t]}\n" for q, t in topics.items()).encode()
+        lines = "".join(f"{q}\t{queries[t]}\n" for q, t in topics.items()).encode()
         if year == 2019:  # kept unpacked, the other one as downloaded
-            (track / "queries.tsv").write_bytes(asked)
+            (track / "queries.tsv").write_bytes(lines)
         else:
-            (track / "queries.tsv.gz").write_bytes(gzip.compress(asked, mtime=0))
+            (track / "queries.tsv.gz").write_bytes(gzip.compress(lines, mtime=0))
         graded = [f"{q} 0 {i} {1 + i % 3}" for q, t in topics.items() for i in _relevant(texts, t)]
         graded += [f"{q} 0 {i} 0" for q, t in topics.items() for i in _relevant(texts, (t + 1) % TOPICS)]
         (track / "qrels").write_text("".join(f"{line}\n" for line in graded))
@@ -134,7 +134,7 @@ def _written(name: str) -> tuple[list[Text], list[str]]:
 
 
 def _relevant(texts: list[Text], topic: int) -> list[int]:
-    """A third of the documents on a topic: the others are hard to tell from them."""
+    """A third of the documents on a topic; the others are hard to tell apart from them."""
     return [i for i, text in enumerate(texts) if text.topic == topic][: EACH // 3]
 
 

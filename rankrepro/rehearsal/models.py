@@ -25,7 +25,7 @@ def make(entries: Iterable[Artifact], hub: Path) -> None:
 
 
 def _texts() -> list[str]:
-    """What tokenizers are trained on: invented text, the words that prompts count on as single tokens, and letters in
+    """What tokenizers are trained on: invented text, the words that prompts need as single tokens, and letters in
     brackets so often that a bracket and a letter become one token, as they are in Llama 3."""
     writer = Writer("tokenizer", 12)
     spoken = [f"Yes {word} yes {word} YES No no NO" for word in ("Passage", "Query")] * 500

@@ -32,10 +32,12 @@ class Writer:
         return "".join(self.rng.choice(part) for _ in range(2) for part in (ONSETS, NUCLEI, CODAS))
 
     def document(self, topic: int) -> Text:
-        own = self.words[topic]
-        body = [self.rng.choice(own if self.rng.random() < 0.4 else COMMON) for _ in range(self.rng.randint(12, 60))]
+        vocabulary = self.words[topic]
+        body = [
+            self.rng.choice(vocabulary if self.rng.random() < 0.4 else COMMON) for _ in range(self.rng.randint(12, 60))
+        ]
         marked = [word + self.rng.choice(MARKS) if self.rng.random() < 0.15 else word for word in body]
-        return Text(" ".join(self.rng.sample(own, 2)).title(), f"Stand-in: {' '.join(marked)}.", topic)
+        return Text(" ".join(self.rng.sample(vocabulary, 2)).title(), f"Stand-in: {' '.join(marked)}.", topic)
 
     def query(self, topic: int) -> str:
         return " ".join(["what is", *self.rng.sample(self.words[topic], 3)]) + "?"

@@ -20,7 +20,7 @@ from rankrepro.report import charts, jobs, pages, sheets
 from rankrepro.report.pages import Paper
 
 PUBLISHED = ROOT / "reports" / "desk"
-FEW = 3  # papers whose tables the summary of a run still shows
+FEW = 3  # the most papers whose tables the summary of a run shows
 
 
 def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
@@ -30,9 +30,9 @@ def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
     if run := jobs.gather(results):
         (reports / "jobs").mkdir(exist_ok=True)
         (reports / "jobs" / "jobs.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    there = rebuild(reports, scale)
+    every = rebuild(reports, scale)
     summary = pages.environment().get_template("summary.md")
-    shown = [p for p in there if p.key in papers]
+    shown = [p for p in every if p.key in papers]
     temporary = reports / "summary.md.tmp"
     temporary.write_text(
         summary.render(papers=shown, few=len(shown) <= FEW, scale=scale, reports=reports, results=results, pivot=pivot),
@@ -51,11 +51,11 @@ def collect(judged: Path, folder: Path) -> None:
 
 
 def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) -> list[Paper]:
-    """Make every page of `reports` anew from the judged files in it and the cards; no store is needed.
+    """Rebuild every page of `reports` from the judged files in it and the cards; no store is needed.
 
     Writes index.html, assets/vega.js and for each card `<paper>/index.html`; for those that were run also
-    `<paper>/tables.md` and `<paper>/tables/*`; where `jobs/jobs.json` tells of a run, the page of its jobs. Returns the
-    papers in the order of their cards.
+    `<paper>/tables.md` and `<paper>/tables/*`; where `jobs/jobs.json` describes a run, the page of its jobs. Returns
+    the papers in the order of their cards.
     """
     cards = cards or load_cards()
     reports.mkdir(parents=True, exist_ok=True)
@@ -77,9 +77,9 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
                 env.get_template("paper.md").render(**page, to_markdown=sheets.to_markdown), encoding="utf-8"
             )
     charts.write_bundle(reports / "assets")
-    said = _jobs_page(reports / "jobs", scale, env)
+    sentence = _jobs_page(reports / "jobs", scale, env)
     (reports / "index.html").write_text(
-        env.get_template("index.html").render(**pages.front(papers, scale), jobs=said), encoding="utf-8"
+        env.get_template("index.html").render(**pages.front(papers, scale), jobs=sentence), encoding="utf-8"
     )
     return papers
 
@@ -101,7 +101,7 @@ def _jobs_page(folder: Path, scale: str, env: Any) -> str:
 
 
 def load(card: Card, folder: Path, scale: str) -> Paper:
-    """A card with the judged files of its folder, if it has any. ConfigError names a file that is of no use."""
+    """A card with the judged files of its folder, if it has any. ConfigError names a file that cannot be used."""
     file = folder / "results.json"
     if not file.exists():
         return Paper(card)
@@ -133,22 +133,22 @@ def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
 
 
 def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
-    """One line for each published report that the code as it stands did not make, and for each placebo that passed.
+    """One line for each published report that today's code would not make, and for each placebo that passed.
 
     A report of another scale than desk, such as a rehearsal's, must not be published as one.
     """
-    found = []
+    lines = []
     reports = {f.parent.name: json.loads(f.read_text()) for f in sorted(published.glob("*/results.json"))}
     for key in [k for k, results in reports.items() if results["scale"] != "desk"]:
-        found.append(f"reports/desk/{key}: made at scale {reports.pop(key)['scale']}, not desk: remove it")
+        lines.append(f"reports/desk/{key}: made at scale {reports.pop(key)['scale']}, not desk: remove it")
     why = stale(cards, "desk", {key: results["digests"] for key, results in reports.items()})
     for key, results in reports.items():
         if key in why:
             again = f"run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
-            found.append(f"reports/desk/{key}: stale: {why[key]}; {again}")
+            lines.append(f"reports/desk/{key}: stale: {why[key]}; {again}")
         for claim in results["papers"][key]["claims"]:
             if claim["verdict"] == "placebo passed":
-                found.append(
-                    f"reports/desk/{key}: placebo '{claim['id']}' passed: mend the arm, its claim means nothing"
+                lines.append(
+                    f"reports/desk/{key}: placebo '{claim['id']}' passed: fix the arm, its claim means nothing"
                 )
-    return found
+    return lines

@@ -34,9 +34,9 @@ VERDICTS = {  # verdict -> CSS variable, shape
     "lower": ("--no", "triangle-down"),
 }
 SERIES = ("--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--soft")
-FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # of one width: what is measured here fits there
+FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # a font of one width: what is measured here fits everywhere
 WIDTH = 380  # of a plot area; with its labels it fits a column and, scrolled, a phone
-FASTEST = 1e-4  # seconds: what costs less stands at the left edge of a logarithmic axis
+FASTEST = 1e-4  # seconds: cheaper arms stand at the left edge of a logarithmic axis
 POINTS = 150  # of a curve, at most
 BENDS = 3  # points that a curve has at least; ends alone stand in the table
 
@@ -88,7 +88,7 @@ class Figure:
 
 
 class Data:
-    """The rows of a chart's layers, kept out of Altair: it would copy and validate them at every step."""
+    """The rows of a chart's layers, kept out of Altair, which would copy and validate them at every step."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[Row]] = {}
@@ -141,19 +141,19 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
     """Effects with their intervals, one panel for effects of one kind: differences, ratios, shares."""
     import altair as alt
 
-    shown = [c for c in claims if c["effect"] is not None and c["kind"] != "identity"]
-    if not shown:
+    effects = [c for c in claims if c["effect"] is not None and c["kind"] != "identity"]
+    if not effects:
         return None
     panels: dict[str, list[Row]] = {}
-    for c in shown:
+    for c in effects:
         words = KINDS[c["kind"]].words
         panels.setdefault(words.axis.format(measure=c["measure"] or "seconds"), []).append(c)
     data = Data()
     charts = [_panel(data, title, group, card) for title, group in panels.items()]
     chart = alt.vconcat(*charts, spacing=26).resolve_scale(x="independent", color="shared", shape="shared")
-    sides = [side(c) for c in shown]
+    sides = [side(c) for c in effects]
     takeaway = (
-        f"{plural(len(shown), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
+        f"{plural(len(effects), 'effect')}: {sides.count(1)} with the whole interval on the claimed side of no effect "
         f"(upright line; faint: the smallest effect that counts), {sides.count(-1)} on the other side, "
         f"{sides.count(0)} with one that holds it."
     )
@@ -166,7 +166,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
             Cell(interval(c["ci"])),
             Cell(number(no_effect(c), 2), sort=no_effect(c)),
         ]
-        for c in shown
+        for c in effects
     ]
     records = [
         {
@@ -178,7 +178,7 @@ def forest(claims: Sequence[Row], card: str) -> Figure | None:
             "ci_high": c["ci"][1],
             "no_effect": no_effect(c),
         }
-        for c in shown
+        for c in effects
     ]
     sheet = Sheet(
         "Effects of the claims", ["claim", "kind", "verdict", "effect", "95 % interval", "no effect"], lines, records
@@ -243,7 +243,7 @@ def _panel(data: Data, title: str, claims: Sequence[Row], card: str) -> Any:
 
 
 def _targets(c: Row) -> list[float]:
-    """What an effect has to reach: the smallest that counts; of an equivalence both margins."""
+    """What an effect has to reach: the smallest that counts; for an equivalence both margins."""
     kind = KINDS[c["kind"]]
     if kind.direction == 0:
         return [-kind.target(kind.bounds(c)), kind.target(kind.bounds(c))]
@@ -254,7 +254,7 @@ def _targets(c: Row) -> list[float]:
 
 
 def cost(table: Row, card: str) -> Figure | None:
-    """The lead measure against seconds a unit, a panel a benchmark; arms that none beats in both are joined."""
+    """The lead measure against seconds a unit, one panel per benchmark; arms that none beats in both are joined."""
     import altair as alt
 
     lead = table["measures"][0]
@@ -361,20 +361,20 @@ def cost(table: Row, card: str) -> Figure | None:
 
 
 def _place_labels(rows: list[dict[str, Any]]) -> None:
-    """Name the arms of the front left or right of their point, inwards first, where no other name stands already."""
+    """Name the arms of the front left or right of their point, inwards first, where no other name stands yet."""
     for name in {r["benchmark"] for r in rows}:
-        own = [r for r in rows if r["benchmark"] == name]
-        xs, ys = _unit([math.log(r["seconds"]) for r in own]), _unit([r["value"] for r in own])
-        taken: list[tuple[float, float, float]] = []  # from, to, height: in shares of the panel
-        for r, x, y in sorted(zip(own, xs, ys, strict=True), key=lambda found: -found[2]):
+        of_benchmark = [r for r in rows if r["benchmark"] == name]
+        xs, ys = _unit([math.log(r["seconds"]) for r in of_benchmark]), _unit([r["value"] for r in of_benchmark])
+        labels: list[tuple[float, float, float]] = []  # from, to, height: in shares of the panel
+        for r, x, y in sorted(zip(of_benchmark, xs, ys, strict=True), key=lambda point: -point[2]):
             r |= {"left": "", "right": ""}
             label = r["arm"].removeprefix("baselines.")
             width = 0.02 * len(label) + 0.05
             for place in ("left", "right") if x > 0.5 else ("right", "left"):
                 low, high = (x - width, x) if place == "left" else (x, x + width)
-                free = all(high < a or b < low or abs(y - h) > 0.08 for a, b, h in taken)
+                free = all(high < a or b < low or abs(y - h) > 0.08 for a, b, h in labels)
                 if r["front"] and free:
-                    taken.append((low, high, y))
+                    labels.append((low, high, y))
                     r[place] = label
                     break
 
@@ -390,29 +390,29 @@ def _cheapest(rows: Sequence[Row], lead: str, better: int) -> str:
     names = list(dict.fromkeys(r["benchmark"] for r in rows))
     means = []
     for arm in dict.fromkeys(r["arm"] for r in rows):
-        own = [r for r in rows if r["arm"] == arm]
-        if len(own) == len(names):
-            means.append((arm, *(sum(r[k] for r in own) / len(own) for k in ("value", "seconds"))))
+        of_arm = [r for r in rows if r["arm"] == arm]
+        if len(of_arm) == len(names):
+            means.append((arm, *(sum(r[k] for r in of_arm) / len(of_arm) for k in ("value", "seconds"))))
     if not means:
         return f"No arm was run on all of {listed(names)}."
     best = max(means, key=lambda m: (better * m[1], -m[2]))
     near = min((m for m in means if better * (best[1] - m[1]) <= 0.01), key=lambda m: m[2])
     where = f"On {names[0]}" if len(names) == 1 else f"Over {plural(len(names), 'benchmark')}"
-    said = f"{where} {best[0]} has the best {lead}: {number(best[1])} at {seconds(best[2])} a unit"
+    sentence = f"{where} {best[0]} has the best {lead}: {number(best[1])} at {seconds(best[2])} a unit"
     fast = f"; {near[0]} comes within 0.01 of it at {seconds(near[2])}" if near is not best else ""
-    return f"{said}{fast}. The dashed line joins arms that none beats in both."
+    return f"{sentence}{fast}. The dashed line joins arms that none beats in both."
 
 
 # --- timings ---------------------------------------------------------------------------------------------------------
 
 
-def timings(found: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure | None:
+def timings(summaries: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure | None:
     """Each unit's seconds with a against those with b; under the line a is faster."""
     import altair as alt
 
     data = Data()
     charts, records = [], []
-    for t in (t for t in found if t["name"] in units):
+    for t in (t for t in summaries if t["name"] in units):
         sides = units[t["name"]]
         rows = [{"unit": u, "b": sides["b"][u], "a": s} for u, s in sides["a"].items() if u in sides["b"]]
         rows = [r for r in rows if r["a"] > 0 and r["b"] > 0]
@@ -466,11 +466,11 @@ def timings(found: Sequence[Row], units: Mapping[str, Any], card: str) -> Figure
 # --- training curves -------------------------------------------------------------------------------------------------
 
 
-def curves(found: Sequence[Row], card: str) -> Figure | None:
-    """What arms logged while they trained: a panel a series, a line a seed, a colour an arm."""
+def curves(series: Sequence[Row], card: str) -> Figure | None:
+    """What arms logged while they trained: one panel per series, one line per seed, one colour per arm."""
     import altair as alt
 
-    lines = list(_lines(found, card))
+    lines = list(_lines(series, card))
     if not lines:
         return None
     drawn = [line for line in lines if len(line["points"]) >= BENDS] or lines
@@ -551,8 +551,8 @@ def curves(found: Sequence[Row], card: str) -> Figure | None:
     )
 
 
-def _lines(found: Sequence[Row], card: str) -> Iterator[dict[str, Any]]:
-    for curve in found:
+def _lines(curves: Sequence[Row], card: str) -> Iterator[dict[str, Any]]:
+    for curve in curves:
         for name, points in curve["series"].items():
             known = [(s, v) for s, v in points if v is not None]
             if known:
@@ -567,15 +567,17 @@ def _lines(found: Sequence[Row], card: str) -> Iterator[dict[str, Any]]:
 
 
 def _ends(records: Sequence[Row]) -> str:
-    """How the first series of each arm moves, meaned over its lines."""
+    """How the first series of each arm moves, averaged over its lines."""
     series = records[0]["series"]
     words = []
     for arm in list(dict.fromkeys(r["arm"] for r in records))[:4]:
-        own = [r for r in records if r["arm"] == arm and r["series"] == series]
-        if own:
-            first, last = (sum(r[k] for r in own) / len(own) for k in ("first", "last"))
+        of_line = [r for r in records if r["arm"] == arm and r["series"] == series]
+        if of_line:
+            first, last = (sum(r[k] for r in of_line) / len(of_line) for k in ("first", "last"))
             verb = "falls" if last < first else "rises"
-            words.append(f"{verb} from {number(first, 2)} to {number(last, 2)} with {arm} ({plural(len(own), 'line')})")
+            words.append(
+                f"{verb} from {number(first, 2)} to {number(last, 2)} with {arm} ({plural(len(of_line), 'line')})"
+            )
     return f"{series} {listed(words)}."
 
 
@@ -590,7 +592,7 @@ def differences(values: Sequence[float], width: int = 600, height: int = 70) -> 
     keep = max(1, len(values) // 240)
 
     def path(part: list[tuple[int, float]]) -> str:
-        """Steps, one as wide as a unit; of many units every `keep`th."""
+        """Steps, each as wide as a unit; for many units only every `keep`th."""
         if not part:
             return ""
         first, last = part[0][0], part[-1][0] + 1

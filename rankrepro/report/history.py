@@ -1,4 +1,4 @@
-"""What git knows of a card's claims: when they were registered, and what changed since."""
+"""What git knows about a card's claims: when they were registered, and what has changed since."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class Change:
 
 
 def changes(card: Card, scale: str) -> list[Change] | None:
-    """Commits that changed what the card registers at `scale`, newest first; None where there is no history of it."""
-    found: list[Change] = []
+    """Commits that changed what the card registers at `scale`, newest first; None where git has no history of it."""
+    history: list[Change] = []
     before: Registration | None = None
     for commit, now in reversed(list(lineage(card, scale))):
         if now is None:
             continue
         if what := differences(before, now):
-            worded = before is not None and before.claims == now.claims
-            found.append(Change(commit.id, commit.time, commit.date, commit.subject, tuple(what), worded))
+            wording_alone = before is not None and before.claims == now.claims
+            history.append(Change(commit.id, commit.time, commit.date, commit.subject, tuple(what), wording_alone))
         before = now
-    return found[::-1] or None
+    return history[::-1] or None
 
 
 def differences(before: Registration | None, now: Registration) -> list[str]:
-    """In words: the first version, or which claims came, went, changed, or were only worded anew."""
+    """In words: the first version, or which claims came, went, changed, or were only reworded."""
     if before is None:
         return [f"first version: {len(now.claims)} claims"]
     changed = _differ(before.claims, now.claims)
@@ -48,7 +48,7 @@ def differences(before: Registration | None, now: Registration) -> list[str]:
             ("new", sorted(now.claims.keys() - before.claims.keys())),
             ("removed", sorted(before.claims.keys() - now.claims.keys())),
             ("changed, or what they compare", changed),
-            ("worded anew", [name for name in _differ(before.words, now.words) if name not in changed]),
+            ("reworded", [name for name in _differ(before.words, now.words) if name not in changed]),
         )
         if names
     ]

@@ -30,7 +30,7 @@ LABEL = 46  # letters of a job's title beside its bar
 
 
 def gather(results: Path) -> dict[str, Any] | None:
-    """The last run that computed anything, of `results/<scale>`; None where no job has said what it did.
+    """The last run in `results/<scale>` that computed anything; None where no job has recorded what it did.
 
     {"run": when it started, "cores": of this machine, "cpu_s": of its cells, "jobs": [{id, title, threads, predicted,
     nodes, spans: [{phase, node, start, end}]}]}; times are seconds since 1970.
@@ -43,22 +43,22 @@ def gather(results: Path) -> dict[str, Any] | None:
     store = Store(results / "store")
     costs = [store.cost(d) for j in last for d in j["digests"] if store.has(d)]
     cpu = sum(c["cpu_s"] for c in costs if c.get("started", 0.0) >= max(runs))
-    shown = [{k: v for k, v in j.items() if k not in ("run", "digests")} for j in last]
-    return {"run": max(runs), "cores": os.cpu_count() or 1, "cpu_s": round(cpu, 3), "jobs": shown}
+    records = [{k: v for k, v in j.items() if k not in ("run", "digests")} for j in last]
+    return {"run": max(runs), "cores": os.cpu_count() or 1, "cpu_s": round(cpu, 3), "jobs": records}
 
 
 def _jobs(folder: Path) -> Iterator[dict[str, Any]]:
     """Finished jobs that have spans, by when their process started."""
-    found = []
+    jobs = []
     for marker in sorted(folder.glob("*.done")):
         try:
             mark, job = json.loads(marker.read_text()), json.loads(marker.with_suffix(".json").read_text())
-        except (OSError, ValueError):  # a job of another plan, or one that runs anew just now
+        except (OSError, ValueError):  # a job of another plan, or one that is being run again
             continue
         if isinstance(mark, dict) and isinstance(job, dict) and mark.get("spans"):
             first, rest = job["nodes"][0], len(job["nodes"]) - 1
             title = f"{first['name']} on {first['spec']['benchmark']['id']}" + (f" and {rest} more" if rest else "")
-            found.append(
+            jobs.append(
                 {
                     "id": job["id"],
                     "title": title,
@@ -70,7 +70,7 @@ def _jobs(folder: Path) -> Iterator[dict[str, Any]]:
                     "spans": mark["spans"],
                 }
             )
-    yield from sorted(found, key=lambda j: (began(j), j["id"]))
+    yield from sorted(jobs, key=lambda j: (began(j), j["id"]))
 
 
 def began(job: Job) -> float:
@@ -79,16 +79,16 @@ def began(job: Job) -> float:
 
 
 def processed(job: Job) -> float:
-    """Seconds in which the process of a job lived."""
+    """Seconds for which the process of a job ran."""
     return sum(s["end"] - s["start"] for s in job["spans"] if s["phase"] != WAITING)
 
 
 def spent(job: Job) -> dict[str, float]:
     """Seconds of a job by phase."""
-    found = dict.fromkeys(PHASES, 0.0)
+    seconds = dict.fromkeys(PHASES, 0.0)
     for s in job["spans"]:
-        found[s["phase"]] += s["end"] - s["start"]
-    return found
+        seconds[s["phase"]] += s["end"] - s["start"]
+    return seconds
 
 
 def shares(run: Mapping[str, Any]) -> dict[str, float]:
@@ -135,12 +135,12 @@ def page(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def timeline(run: Mapping[str, Any]) -> Figure:
-    """One bar a job, its phases in their colours, from the start of the run."""
+    """One bar per job, its phases in their colours, from the start of the run."""
     import altair as alt
 
     jobs = run["jobs"]
-    kept = sorted(sorted(jobs, key=processed)[-BARS:], key=began)
-    labels = _labels(kept)
+    longest = sorted(sorted(jobs, key=processed)[-BARS:], key=began)
+    labels = _labels(longest)
     minutes = shares(run)["wall"] > 600
     unit = 60.0 if minutes else 1.0
     rows = [
@@ -153,7 +153,7 @@ def timeline(run: Mapping[str, Any]) -> Figure:
             "end": round((s["end"] - run["run"]) / unit, 3),
             "seconds": round(s["end"] - s["start"], 2),
         }
-        for j in kept
+        for j in longest
         for s in _merged(j["spans"])
     ]
     data = Data()
@@ -180,33 +180,33 @@ def timeline(run: Mapping[str, Any]) -> Figure:
     works = base.transform_filter(f"datum.phase != '{WAITING}'").mark_bar(height={"band": 0.75})
     chart = alt.layer(waits, works).properties(width=int(1.3 * WIDTH), height=alt.Step(15))
     takeaway = sentence(run)
-    if len(kept) < len(jobs):
-        takeaway += f" Shown are the {len(kept)} longest; the table has all."
+    if len(longest) < len(jobs):
+        takeaway += f" Shown are the {len(longest)} longest; the table has all."
     figure = Figure("jobs", "The last run, job by job", takeaway, data.compiled(chart), table(run), wide=True)
     figure.svg = svg(figure.spec, f"{figure.title}. {figure.takeaway}")
     return figure
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:
-    """Job id -> a short title; a second job of the same is numbered."""
-    found: dict[str, str] = {}
-    seen: Counter[str] = Counter()
+    """Job id -> a short title; later jobs of the same title are numbered."""
+    labels: dict[str, str] = {}
+    count: Counter[str] = Counter()
     for j in jobs:
         title = j["title"] if len(j["title"]) <= LABEL else j["title"][: LABEL - 1] + "…"
-        seen[title] += 1
-        found[j["id"]] = f"{title} ({seen[title]})" if seen[title] > 1 else title
-    return found
+        count[title] += 1
+        labels[j["id"]] = f"{title} ({count[title]})" if count[title] > 1 else title
+    return labels
 
 
 def _merged(spans: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbours of one phase as one span, but for computing, where each node is seen."""
-    found: list[dict[str, Any]] = []
+    """Neighbouring spans of one phase merged, except for computing, where each node is shown."""
+    joined: list[dict[str, Any]] = []
     for s in spans:
-        if found and found[-1]["phase"] == s["phase"] != COMPUTING:
-            found[-1] |= {"end": s["end"], "node": ""}
+        if joined and joined[-1]["phase"] == s["phase"] != COMPUTING:
+            joined[-1] |= {"end": s["end"], "node": ""}
         else:
-            found.append(dict(s))
-    return found
+            joined.append(dict(s))
+    return joined
 
 
 def table(run: Mapping[str, Any]) -> Sheet:

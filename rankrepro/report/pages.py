@@ -41,7 +41,7 @@ MARKS = {  # verdict -> class, sign, meaning
     "higher": ("open", "↑", "higher than the reported number"),
     "lower": ("no", "↓", "lower than the reported number"),
 }
-SHARED = "shared"  # beside ORIGINS: claims of the card of shared controls
+SHARED = "shared"  # besides ORIGINS: claims of the card of shared controls
 GAINS = 3  # queries shown with their documents, at each end
 
 
@@ -53,7 +53,7 @@ class Paper:
     results: Mapping[str, Any] | None = None
     units: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
-    stale: str = ""  # why the code as it stands would compute something else
+    stale: str = ""  # why today's code would compute something else
 
     @property
     def key(self) -> str:
@@ -72,7 +72,7 @@ class Paper:
     def claims(self) -> list[dict[str, Any]]:
         """The judged claims; those of a card without a run as `not run`."""
         if self.results:
-            return [{"origin": "paper"} | c for c in self.page["claims"]]  # results of before name none
+            return [{"origin": "paper"} | c for c in self.page["claims"]]  # older results name none
         return [
             {
                 "id": c["id"],
@@ -143,12 +143,12 @@ def _asset(name: str) -> Any:
 
 
 def _sha256(script: str) -> str:
-    """The hash by which a page's policy knows its one inline script."""
+    """The hash by which a page's security policy allows its one inline script."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def breakable(name: str) -> Any:
-    """A long name with places where a narrow column may break it."""
+    """A long name with places where a narrow column can break it."""
     from markupsafe import Markup, escape
 
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[._/])", name))
@@ -199,14 +199,14 @@ def front(papers: Sequence[Paper], scale: str) -> dict[str, Any]:
 
 
 def _verdicts(papers: Iterable[Paper], origin: str) -> dict[str, int]:
-    """Verdict -> number of claims of this origin; those of shared controls are no paper's, whatever their origin."""
-    found = Counter(
+    """Verdict -> number of claims of this origin; shared controls belong to no paper, whatever their origin."""
+    counts = Counter(
         c["verdict"]
         for p in papers
         for c in p.claims
         if c["role"] == "claim" and origin == (SHARED if p.card.family == "controls" else c["origin"])
     )
-    return {v: found[v] for v in MARKS if found[v]}
+    return {v: counts[v] for v in MARKS if counts[v]}
 
 
 def labels(cards: Iterable[Card]) -> dict[str, str]:
@@ -252,54 +252,58 @@ def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None
     }
     if paper.results is None:
         return page | {"said": {}, "figures": {}, "sheets": []}
-    found, key = paper.page, paper.key
-    timings = {t["name"]: t for t in found["timings"]}
-    said = {c["id"]: sentences.verdict(c, key, timings, labels) for c in claims}
-    tables = [(t, sheets.of_table(t, key)) for t in found["tables"] if t["rows"]]
-    made: dict[str, Any] = {
-        "claims": sheets.of_claims(claims, said),
-        "timings": sheets.of_timings(found["timings"], key) if found["timings"] else None,
-        "reported": sheets.of_reported(found["reported"], ours(paper), key) if found["reported"] else None,
-        "seeds": sheets.of_seeds(found["tables"], claims, key),
-        "cells": sheets.of_cells(found["cells"], key),
+    results, key = paper.page, paper.key
+    timings = {t["name"]: t for t in results["timings"]}
+    verdicts = {c["id"]: sentences.verdict(c, key, timings, labels) for c in claims}
+    tables = [(t, sheets.of_table(t, key)) for t in results["tables"] if t["rows"]]
+    other_sheets: dict[str, Any] = {
+        "claims": sheets.of_claims(claims, verdicts),
+        "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
+        "reported": sheets.of_reported(results["reported"], ours(paper), key) if results["reported"] else None,
+        "seeds": sheets.of_seeds(results["tables"], claims, key),
+        "cells": sheets.of_cells(results["cells"], key),
     }
     figures = drawn(paper)
-    every = [*(s for _, group in tables for s in group), *filter(None, made.values()), *(f.sheet for f in figures)]
+    every = [
+        *(s for _, group in tables for s in group),
+        *filter(None, other_sheets.values()),
+        *(f.sheet for f in figures),
+    ]
     sheets.number_slugs(every)
     return page | {
         "data": paper.results,
-        "said": said,
+        "said": verdicts,
         "tables": tables,
         "figures": {f.name.split("-")[0]: f for f in figures},
         "cost": [f for f in figures if f.name.startswith("cost-")],
         "sheets": every,
-        "made": made,
-        "timing_words": [sentences.timing(t, key, labels) for t in found["timings"]],
+        "made": other_sheets,
+        "timing_words": [sentences.timing(t, key, labels) for t in results["timings"]],
         "examples": examples(paper),
         "pictures": paper.examples.get("pictures", {}),
         "contact": paper.examples.get("sheets", {}),
         "grades": grade,
         "attribution": shared(paper.examples.get("attribution", {})),
-        # shared controls ran before the paper was begun: its claims are held against its own first result
-        "started": min((c["started"] for c in found["cells"] if c["name"].startswith(f"{key}.")), default=None),
+        # shared controls may have run earlier: a paper's claims are compared with its own first result
+        "started": min((c["started"] for c in results["cells"] if c["name"].startswith(f"{key}.")), default=None),
         "totals": totals([paper]),
     }
 
 
 def drawn(paper: Paper) -> list[charts.Figure]:
     """The charts of a page, compiled."""
-    found, key = paper.page, paper.key
-    costs = [charts.cost(t, key) for t in found["tables"] if t["rows"]]
+    results, key = paper.page, paper.key
+    costs = [charts.cost(t, key) for t in results["tables"] if t["rows"]]
     figures = [
         charts.forest(paper.claims, key),
         *[f for f in costs if f][:2],
-        charts.timings(found["timings"], paper.units.get("timings", {}), key),
-        charts.curves(found["curves"], key),
+        charts.timings(results["timings"], paper.units.get("timings", {}), key),
+        charts.curves(results["curves"], key),
     ]
-    there = [f for f in figures if f]
-    for figure in there:
+    drawn_figures = [f for f in figures if f]
+    for figure in drawn_figures:
         figure.svg = charts.svg(figure.spec, f"{figure.title}. {figure.takeaway}")
-    return there
+    return drawn_figures
 
 
 def ours(paper: Paper) -> list[Mapping[str, Any] | None]:
@@ -311,12 +315,12 @@ def ours(paper: Paper) -> list[Mapping[str, Any] | None]:
 
 def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:
     """Claim -> per benchmark the curve of differences and the queries that differ most, ready to show."""
-    shown: dict[str, list[dict[str, Any]]] = {}
+    by_claim: dict[str, list[dict[str, Any]]] = {}
     for claim, parts in paper.examples.get("claims", {}).items():
         for part in parts:
             details = part["details"]
             ends = details if len(details) <= 2 * GAINS else [*details[:GAINS], *details[-GAINS:]]
-            shown.setdefault(claim, []).append(
+            by_claim.setdefault(claim, []).append(
                 {
                     **part,
                     "details": ends,
@@ -324,7 +328,7 @@ def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:
                     "curve": charts.differences(part["differences"]),
                 }
             )
-    return shown
+    return by_claim
 
 
 def grade(value: int) -> tuple[str, str]:
@@ -337,21 +341,21 @@ def grade(value: int) -> tuple[str, str]:
 def limits(paper: Paper, scale: str) -> list[dict[str, str]]:
     """What the benchmarks of a page cannot show, each text once with the benchmarks it holds for."""
     names = {r["benchmark"]: None for t in paper.page["tables"] for r in t["rows"]} if paper.results else {}
-    found = {}
+    by_benchmark = {}
     for name in names or paper.card.benchmarks_at(scale):
         try:
-            found[name] = benchmarks.get(name).cannot_show
+            by_benchmark[name] = benchmarks.get(name).cannot_show
         except UnknownName:
-            found[name] = "No card describes this benchmark."
-    return shared(found)
+            by_benchmark[name] = "No card describes this benchmark."
+    return shared(by_benchmark)
 
 
 def shared(words: Mapping[str, str]) -> list[dict[str, str]]:
     """Benchmark -> text, with benchmarks of the same text together."""
     same: dict[str, list[str]] = {}
-    for name, said in words.items():
-        same.setdefault(said, []).append(name)
-    return [{"benchmarks": text.listed(names), "words": said} for said, names in same.items() if said]
+    for name, sentence in words.items():
+        same.setdefault(sentence, []).append(name)
+    return [{"benchmarks": text.listed(names), "words": sentence} for sentence, names in same.items() if sentence]
 
 
 def embedded(figures: Iterable[charts.Figure]) -> dict[str, Any]:

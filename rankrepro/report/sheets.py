@@ -1,6 +1,6 @@
 """Tables: laid out once, written as HTML, CSV, Markdown, LaTeX and JSON.
 
-A sheet has lines of cells for the reader and records for other programs: the records hold every number unrounded.
+A sheet has lines of cells for the reader, and records with every number unrounded for other programs.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ class Sheet:
     @property
     def columns(self) -> list[str]:
         """What each column holds: `words` (prose, wrapped), `text` (names) or `number`."""
-        found = []
+        kinds = []
         for i in range(len(self.head)):
             cells = [line[i] for line in self.lines]
             if any(c.words for c in cells):
-                found.append("words")
+                kinds.append("words")
             else:
                 text_only = i == 0 or all(c.sort is None or isinstance(c.sort, str) for c in cells)
-                found.append("text" if text_only else "number")
-        return found
+                kinds.append("text" if text_only else "number")
+        return kinds
 
 
 def number_slugs(sheets: Iterable[Sheet]) -> None:
-    """Give every sheet of a page a name of its own: of a-z, 0-9 and hyphens, whatever its title."""
-    taken: set[str] = set()
+    """Give every sheet of a page a unique name of a-z, 0-9 and hyphens, whatever its title."""
+    slugs: set[str] = set()
     for sheet in sheets:
         name, i = slug(sheet.title), 1
-        while (name if i == 1 else f"{name}-{i}") in taken:
+        while (name if i == 1 else f"{name}-{i}") in slugs:
             i += 1
         sheet.slug = name if i == 1 else f"{name}-{i}"
-        taken.add(sheet.slug)
+        slugs.add(sheet.slug)
 
 
 # --- tables of results -----------------------------------------------------------------------------------------------
@@ -83,28 +83,29 @@ def _overview(table: Mapping[str, Any], card: str, names: Sequence[str]) -> Shee
     best = {b: _best([r for r in rows if r["benchmark"] == b], lead) for b in names}
     lines = []
     for arm in dict.fromkeys(r["arm"] for r in rows):
-        own = {r["benchmark"]: r for r in rows if r["arm"] == arm}
-        cells = [_value(own[b], best[b]) if b in own else Cell(NONE) for b in names]
-        units = sorted({r["n"] for r in own.values()})
+        by_benchmark = {r["benchmark"]: r for r in rows if r["arm"] == arm}
+        cells = [_value(by_benchmark[b], best[b]) if b in by_benchmark else Cell(NONE) for b in names]
+        units = sorted({r["n"] for r in by_benchmark.values()})
         n = Cell("/".join(map(str, units)), sort=units[-1])
-        lines.append([_arm(arm, card), *cells, n, *_costs(list(own.values()), ("seconds_per_unit", "input_tokens"))])
+        costs = _costs(list(by_benchmark.values()), ("seconds_per_unit", "input_tokens"))
+        lines.append([_arm(arm, card), *cells, n, *costs])
     head = ["arm", *names, "n", "time / unit", "tokens in"]
     return Sheet(f"{table['name']}: {lead} on each benchmark", head, lines, _records(rows), _caption(table, lead, card))
 
 
 def _on_benchmark(table: Mapping[str, Any], card: str, benchmark: str, alone: bool) -> Sheet:
     rows = [r for r in table["rows"] if r["benchmark"] == benchmark]
-    shown = [m for m in table["measures"] if any(r["measure"] == m for r in rows)]
-    best = {m: _best([r for r in rows if r["measure"] == m], m) for m in shown}
+    measures = [m for m in table["measures"] if any(r["measure"] == m for r in rows)]
+    best = {m: _best([r for r in rows if r["measure"] == m], m) for m in measures}
     lines = []
     for arm in dict.fromkeys(r["arm"] for r in rows):
-        own = {r["measure"]: r for r in rows if r["arm"] == arm}
-        any_row = next(iter(own.values()))
-        cells = [_value(own[m], best[m]) if m in own else Cell(NONE) for m in shown]
+        by_measure = {r["measure"]: r for r in rows if r["arm"] == arm}
+        any_row = next(iter(by_measure.values()))
+        cells = [_value(by_measure[m], best[m]) if m in by_measure else Cell(NONE) for m in measures]
         about = [Cell(str(any_row["n"]), sort=any_row["n"]), Cell(str(any_row["seeds"]), sort=any_row["seeds"])]
         lines.append([_arm(arm, card), *cells, *about, *_costs([any_row], tuple(_COSTS))])
-    head = ["arm", *shown, "n", "seeds", *(label for label, _ in _COSTS.values())]
-    caption = _caption(table, ", ".join(shown), card)
+    head = ["arm", *measures, "n", "seeds", *(label for label, _ in _COSTS.values())]
+    caption = _caption(table, ", ".join(measures), card)
     return Sheet(table["name"] if alone else f"{table['name']} on {benchmark}", head, lines, _records(rows), caption)
 
 
@@ -119,7 +120,7 @@ def _value(row: Mapping[str, Any], best: float | None) -> Cell:
 
 
 def _best(rows: Sequence[Mapping[str, Any]], measure: str) -> float | None:
-    """The best value of a column, ceilings apart; None for columns that rank nothing."""
+    """The best value of a column, without ceilings; None for columns that rank nothing."""
     values = [r["value"] for r in rows if r["value"] is not None and not r["arm"].startswith(CEILING)]
     if len(values) < 2 or measure.startswith(("Judged", "Candidates")):
         return None
@@ -144,14 +145,14 @@ _COSTS = {
 
 
 def _costs(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Cell]:
-    """Costs of a row, meaned over its benchmarks (memory: the highest)."""
+    """Costs of a row, averaged over its benchmarks (memory: the highest)."""
     cells = []
     for name in names:
-        found = [r["cost"][name] for r in rows if r["cost"].get(name) is not None]
-        if not found:
+        costs = [r["cost"][name] for r in rows if r["cost"].get(name) is not None]
+        if not costs:
             cells.append(Cell(NONE))
             continue
-        value = max(found) if name == "peak_bytes" else sum(found) / len(found)
+        value = max(costs) if name == "peak_bytes" else sum(costs) / len(costs)
         cells.append(Cell(_COSTS[name][1](value), sort=value))
     return cells
 
@@ -270,7 +271,7 @@ def of_timings(timings: Sequence[Mapping[str, Any]], card: str) -> Sheet:
 
 def of_reported(reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any] | None], card: str) -> Sheet:
     """The paper's numbers, and beside each the row of ours that the card names for it."""
-    pairs = sorted(zip(reported, ours, strict=True), key=lambda pair: pair[1] is None)  # what can be compared first
+    pairs = sorted(zip(reported, ours, strict=True), key=lambda pair: pair[1] is None)  # first what can be compared
     lines = []
     for r, row in pairs:
         value = r["value"] if isinstance(r["value"], str) else f"{r['value']:g}"
@@ -304,7 +305,7 @@ def of_reported(reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[st
 
 
 def of_seeds(tables: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]], card: str) -> Sheet:
-    """What differs between seeds: of every row of a lead measure with more than one, and of effects."""
+    """What differs between seeds: rows of a lead measure with more than one seed, and effects."""
     rows = [r for t in tables for r in t["rows"] if r["seed_sd"] is not None and r["measure"] == t["measures"][0]]
     records = [
         {
@@ -396,7 +397,7 @@ def _compact(value: Any) -> str:
 
 
 def write_all(sheets: Iterable[Sheet], folder: Path) -> None:
-    """`folder/<slug>.{csv,md,tex,json}` of each sheet, and nothing else: what an earlier page had goes."""
+    """`folder/<slug>.{csv,md,tex,json}` of each sheet, and nothing else: files of an earlier page are deleted."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         f"{sheet.slug}.{ending}": content
@@ -449,7 +450,7 @@ def to_markdown(sheet: Sheet) -> str:
 
 
 def to_latex(sheet: Sheet) -> str:
-    """A table environment; of packages it needs booktabs alone."""
+    """A table environment; the only package it needs is booktabs."""
 
     def cell(c: Cell) -> str:
         value = rf"\textbf{{{latex(c.value)}}}" if c.best else latex(c.value)

@@ -44,7 +44,7 @@ def seconds(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """`812`, `12,300`, `1.9 M`; below ten with one decimal unless it is whole."""
+    """`812`, `12,300`, `1.9 M`; below ten with one decimal unless it is an integer."""
     if value is None:
         return NONE
     if value >= 1e6:

@@ -1,6 +1,6 @@
-"""MLflow: an experiment a paper, a run a stored result, and one run with the paper's verdicts.
+"""MLflow: one experiment per paper, one run per stored result, and one run with the paper's verdicts.
 
-Jobs write files; this one ingest writes MLflow from them, keyed by digest. It may be killed, repeated, and its store
+Jobs write files; this one ingest writes MLflow from them, keyed by digest. It may be killed or repeated, and its store
 deleted: the same command completes or rebuilds it. The store is `results/mlflow.db` with files in
 `results/mlartifacts`, or what MLFLOW_TRACKING_URI names.
 """
@@ -46,14 +46,14 @@ def ingest(papers: Sequence[str], scale: str, results: Path) -> Counter[str]:
     with lock.alone(root, WAIT):
         with typed(root):
             tracker = Tracker(root)
-            if tracker.fresh:  # what other scales had in the old store is gone with it
+            if tracker.fresh:  # the runs of other scales were lost with the old store
                 for marker in root.glob(f"*/{MARKER}"):
                     marker.unlink()
             for paper in judged:
-                found = _paper(tracker, paper, cards[paper.key])
-                counts += found
-                told = ", ".join(f"{n} {what}" for what, n in found.items())
-                log.info("mlflow: %s: runs: %s, in %s", paper.key, told, shown(root))
+                changes = _paper(tracker, paper, cards[paper.key])
+                counts += changes
+                summary = ", ".join(f"{n} {what}" for what, n in changes.items())
+                log.info("mlflow: %s: runs: %s, in %s", paper.key, summary, shown(root))
             tracker.finish()
         _mark(results, shown(root), sorted({d for paper in judged for d in paper.data["digests"]}))
     return counts
@@ -68,15 +68,15 @@ def unmark(results: Path) -> None:
 def _paper(tracker: Tracker, paper: Judged, card: Card) -> Counter[str]:
     experiment = tracker.experiment(paper.key, _about(card))
     runs = tracker.runs(experiment, paper.scale)
-    counts, said, total = Counter[str](), time.monotonic(), len(paper.paper["cells"]) + 1
-    seen = set()
+    counts, reported, total = Counter[str](), time.monotonic(), len(paper.paper["cells"]) + 1
+    ids = set()
     for i, record in enumerate(paper.records(), 1):
-        seen.add(record.id)
+        ids.add(record.id)
         counts[tracker.write(experiment, record, runs.get(record.id))] += 1
-        if time.monotonic() - said > 5:
+        if time.monotonic() - reported > 5:
             log.info("mlflow: %s: %d of %d runs", paper.key, i, total)
-            said = time.monotonic()
-    for old in (runs[i] for i in runs if i not in seen):
+            reported = time.monotonic()
+    for old in (runs[i] for i in runs if i not in ids):
         tracker.supersede(old)
     return counts
 

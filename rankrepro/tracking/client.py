@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ID, CONTENT, FILES, COMPLETE = "rankrepro.id", "rankrepro.content", "rankrepro.files", "rankrepro.complete"
 METRICS_A_CALL, OTHERS_A_CALL, RUNS_A_PAGE = 1000, 100, 1000  # MLflow's limits
 LOCK_SECONDS = 20.0
-SUPERSEDED = "superseded"  # tag of a run whose result the paper no longer stands on
+SUPERSEDED = "superseded"  # tag of a run whose result the paper no longer uses
 OURS = {SUPERSEDED, "commit", "claims_commit", "rows", "not_copied"}  # and verdicts: removed where they no longer hold
 SAFE = "Results are not affected; the same command tries again."
 
@@ -31,8 +31,8 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a line a run, with the user and password of the address
-    # a server that does not answer is an error after seconds, not minutes; more patience is the user's to set
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # one line per run, with the user and password of the address
+    # a server that does not answer is an error after seconds, not minutes; the user can set more patience
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def address(root: Path) -> str:
-    """What MLflow is told to write to: MLFLOW_TRACKING_URI, or the file `mlflow.db` in the folder of all results."""
+    """Where MLflow writes: MLFLOW_TRACKING_URI, or the file `mlflow.db` in the folder of all results."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{database(root).absolute()}"
 
 
@@ -51,27 +51,27 @@ def database(root: Path) -> Path:
 
 
 def artifacts(root: Path) -> Path:
-    """Where files go, except those for a server, which knows itself. Another database does not share ours."""
+    """Where files go, except for a server, which decides itself. Another database does not share ours."""
     name = "mlartifacts.other" if os.environ.get("MLFLOW_TRACKING_URI") else "mlartifacts"
     return (root / name).absolute()
 
 
 def remote(root: Path) -> bool:
-    """Whether the address is a server's and not a database's."""
+    """Whether the address is that of a server, not of a database."""
     return urlsplit(address(root)).scheme in ("http", "https", "databricks", "databricks-uc")
 
 
 def shown(root: Path) -> str:
     """The address as it may be printed and kept: no user, no password, no absolute path of ours."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if not given:
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
         return str(database(root))
-    parts = urlsplit(given)
+    parts = urlsplit(uri)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def quiet() -> None:
-    """Before MLflow is imported: no telemetry, no advice, bounded patience."""
+    """Settings made before MLflow is imported: no telemetry, no advice, bounded retries."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
@@ -84,7 +84,7 @@ class Tracker:
 
         self.file, self.artifacts, self.remote, self.fresh = database(root), artifacts(root), remote(root), False
         if not os.environ.get("MLFLOW_TRACKING_URI"):
-            # no connection outlives a call: a kept one would go on in a file that was deleted meanwhile
+            # no connection outlives a call: an open one would keep using a file that was deleted meanwhile
             os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
             _write_through_the_cache()
             self._prepare(self.file)
@@ -93,7 +93,7 @@ class Tracker:
     # --- the store in the results folder ---
 
     def _prepare(self, file: Path) -> None:
-        """A whole store in `file`: one that is there and sound, or a new one, migrated aside and then renamed.
+        """A complete store in `file`: the one there, if it is sound, or a new one, prepared elsewhere and then renamed.
 
         So a kill never leaves half a store. One that is damaged, of another MLflow version, or of a folder that was
         moved is put aside as `mlflow.db.old`: all that we wrote there comes from files.
@@ -106,7 +106,7 @@ class Tracker:
         _migrate(temporary)
         shutil.rmtree(aside := self.artifacts.with_name(f"{self.artifacts.name}.old"), ignore_errors=True)
         if file.exists():
-            log.warning("mlflow: %s cannot be used as it is; kept as %s.old and written anew", file, file)
+            log.warning("mlflow: %s cannot be used as it is; kept as %s.old and written again", file, file)
             file.replace(file.with_name(f"{file.name}.old"))
             if self.artifacts.exists():
                 self.artifacts.rename(aside)
@@ -121,7 +121,7 @@ class Tracker:
             with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as db:
                 db.execute("BEGIN IMMEDIATE")  # waits for a writer, and rolls back what a killed one left
                 db.execute("ROLLBACK")
-                whole = db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+                sound = db.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
                 version = db.execute("SELECT version_num FROM alembic_version").fetchall()
                 ours = db.execute(
                     "SELECT artifact_location FROM experiments WHERE artifact_location LIKE '%/mlartifacts/' || name"
@@ -130,10 +130,10 @@ class Tracker:
             if re.search("not a database|malformed|no such (table|column)", str(error)):
                 return False
             raise
-        return whole and version == [(_head(),)] and all(p.startswith(f"{self.artifacts.as_uri()}/") for (p,) in ours)
+        return sound and version == [(_head(),)] and all(p.startswith(f"{self.artifacts.as_uri()}/") for (p,) in ours)
 
     def finish(self) -> None:
-        """Have all on disk, before a marker says that it is there."""
+        """Flush everything to disk before a marker says that it is there."""
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             with self.file.open("rb") as f:
                 os.fsync(f.fileno())
@@ -141,36 +141,36 @@ class Tracker:
     # --- experiments and runs ---
 
     def experiment(self, key: str, tags: Mapping[str, str]) -> str:
-        """The id of a paper's experiment, made or brought back from MLflow's bin where need be."""
-        found = self.client.get_experiment_by_name(key)
-        if found is None:
-            # a server knows where its artifacts go; a database written without one does not
+        """The id of a paper's experiment, created, or restored from MLflow's bin, if necessary."""
+        experiment = self.client.get_experiment_by_name(key)
+        if experiment is None:
+            # a server knows where its artifacts go; a database without one does not
             place = None if self.remote else f"{self.artifacts.as_uri()}/{key}"
-            found = self.client.get_experiment(self.client.create_experiment(key, artifact_location=place))
-        elif found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
+            experiment = self.client.get_experiment(self.client.create_experiment(key, artifact_location=place))
+        elif experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
         for name, value in tags.items():
-            if found.tags.get(name) != value:
-                self.client.set_experiment_tag(found.experiment_id, name, value)
-        return found.experiment_id
+            if experiment.tags.get(name) != value:
+                self.client.set_experiment_tag(experiment.experiment_id, name, value)
+        return experiment.experiment_id
 
     def runs(self, experiment: str, scale: str) -> dict[str, Run]:
-        """Id of a record -> its run. Of several with one id the first finished stays; the others are deleted."""
-        found: dict[str, Run] = {}
+        """Id of a record -> its run. Of several with one id the first finished one stays; the others are deleted."""
+        by_id: dict[str, Run] = {}
         token = None
         while True:
             page = self.client.search_runs(
                 [experiment], f"tags.scale = '{scale}'", max_results=RUNS_A_PAGE, page_token=token
             )
             for run in (r for r in page if ID in r.data.tags):
-                other = found.setdefault(run.data.tags[ID], run)
+                other = by_id.setdefault(run.data.tags[ID], run)
                 if other is not run:
                     keep, drop = (run, other) if COMPLETE in run.data.tags else (other, run)
-                    found[run.data.tags[ID]] = keep
+                    by_id[run.data.tags[ID]] = keep
                     self.client.delete_run(drop.info.run_id)
             token = page.token
             if not token:
-                return found
+                return by_id
 
     def write(self, experiment: str, record: Record, run: Run | None) -> str:
         """Bring the run of a record up to date: `written`, `updated` (its tags or files) or `unchanged`."""
@@ -183,7 +183,7 @@ class Tracker:
         return self._update(record, run)
 
     def _write(self, experiment: str, record: Record, run: Run | None) -> None:
-        """A new run, or one that a kill left unfinished: what it has already is written to no effect."""
+        """A new run, or one that a kill left unfinished: writing again what it already has does no harm."""
         from mlflow.entities import Metric, Param
 
         start, end = (int(t * 1000) for t in record.times)
@@ -202,18 +202,18 @@ class Tracker:
         self._tags(run_id, {COMPLETE: "true"})
 
     def _update(self, record: Record, run: Run) -> str:
-        run_id, there = run.info.run_id, run.data.tags
-        changed = {k: v for k, v in record.tags.items() if there.get(k) != v}
-        gone = [k for k in there if (k in OURS or k.startswith(VERDICT)) and k not in record.tags]
+        run_id, tags = run.info.run_id, run.data.tags
+        changed = {k: v for k, v in record.tags.items() if tags.get(k) != v}
+        gone = [k for k in tags if (k in OURS or k.startswith(VERDICT)) and k not in record.tags]
         self._tags(run_id, changed)
         for name in gone:
             self.client.delete_tag(run_id, name)
-        if files := there.get(FILES) != record.version:
+        if files := tags.get(FILES) != record.version:
             self._files(run_id, record)
         return "updated" if changed or gone or files else "unchanged"
 
     def supersede(self, run: Run) -> None:
-        """Mark a run whose digest is none of the paper's any more: what it measured stays true of the code it ran."""
+        """Mark a run whose digest the paper no longer has: what it measured stays true of the code that ran."""
         if SUPERSEDED not in run.data.tags:
             self._tags(run.info.run_id, {SUPERSEDED: "true"})
 
@@ -234,7 +234,7 @@ class Tracker:
 
 @contextmanager
 def typed(root: Path) -> Iterator[None]:
-    """What MLflow, its database or the network raise becomes a TrackingError that says what to do."""
+    """Turn what MLflow, its database or the network raise into a TrackingError that says what to do."""
     quiet()
     import requests
     import sqlalchemy
@@ -261,20 +261,20 @@ REMEDIES = {
     "server), or unset MLFLOW_TRACKING_URI to write results/mlflow.db",
     "filesystem tracking backend": "{at} is a folder, which MLflow no longer writes; set MLFLOW_TRACKING_URI to a "
     "server (http://127.0.0.1:5000) or a database (sqlite:////path/to/file.db), or unset it",
-    "unsupported URI|Could not parse SQLAlchemy URL": "MLFLOW_TRACKING_URI={at} is no address MLflow knows; set it to "
-    "a server (http://127.0.0.1:5000) or a database (sqlite:////path/to/file.db), or unset it",
+    "unsupported URI|Could not parse SQLAlchemy URL": "MLFLOW_TRACKING_URI={at} is not an address MLflow knows; set it "
+    "to a server (http://127.0.0.1:5000) or a database (sqlite:////path/to/file.db), or unset it",
     "out-of-date database schema": "{at} was made by another version of MLflow; run `mlflow db upgrade` with its "
     "address, or unset MLFLOW_TRACKING_URI",
-    r"error code 40[13]|UNAUTHENTICATED|PERMISSION_DENIED": "the server at {at} does not let us in; set "
+    r"error code 40[13]|UNAUTHENTICATED|PERMISSION_DENIED": "the server at {at} refuses access; set "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
 }
 
 
 def _write_through_the_cache() -> None:
-    """Let SQLite leave the disk to the system: MLflow commits a dozen times a run, and a commit may take 50 ms.
+    """Let SQLite leave flushing to the system: MLflow commits a dozen times per run, and a commit may take 50 ms.
 
-    A killed process loses nothing by it. A machine that loses its power may leave a damaged file, which is noticed
-    (`_sound`) and written anew; what a marker vouches for is on disk (`finish`).
+    A killed process loses nothing. A machine that loses power may leave a damaged file, which is noticed
+    (`_sound`) and written again; what a marker vouches for is on disk (`finish`).
     """
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
@@ -303,7 +303,7 @@ def _head() -> str:
 
 
 def _journal(file: Path) -> Path:
-    """SQLite's, which belongs to one file and would be rolled back into another of its name."""
+    """SQLite's journals, which belong to one file and would be rolled back into another of the same name."""
     return file.with_name(f"{file.name}-journal")
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 PLAIN = frozenset(string.ascii_letters + string.digits + "-. ")
 ESCAPE = re.compile(r"_(at|x[0-9a-f]+)_")
-LONGEST_PARAM, LONGEST_TAG = 6000, 8000  # characters; MLflow itself cuts longer ones without a word
+LONGEST_PARAM, LONGEST_TAG = 6000, 8000  # characters; MLflow itself cuts longer ones silently
 
 
 def metric_name(name: str) -> str:
-    """`nDCG@10` -> `nDCG_at_10`: a legal MLflow name, another one for every other `name` (which must not be empty).
+    """`nDCG@10` -> `nDCG_at_10`: a legal MLflow name, different for every `name` (which must not be empty).
 
     `@` becomes `_at_`, any other foreign character `_x<its code>_`. `/` groups metrics in MLflow's pages and stays
-    where it stands between two parts; an underscore stays unless what follows would make it read as an escape.
+    between two parts; an underscore stays unless what follows would make it read as an escape.
     """
     out = ""
-    for i in range(len(name) - 1, -1, -1):  # from the end: what follows decides
+    for i in range(len(name) - 1, -1, -1):  # from the end, because what follows decides
         char, begins = name[i], i == 0 or name[i - 1] == "/"
         if char == "@":
             out = "_at_" + out
@@ -36,7 +36,7 @@ def metric_name(name: str) -> str:
 
 
 def params(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters as dotted names and text; what is too long for MLflow is cut and says so."""
+    """Nested parameters as dotted names and text; what is too long for MLflow is cut, with a note."""
     return {
         metric_name(prefix + key): _cut(text, LONGEST_PARAM, ", all of them in manifest.json")
         for key, text in _flat(values)
@@ -52,7 +52,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def cut_tag(text: str) -> str:
-    """A tag's value; what is too long for MLflow is cut and says so."""
+    """A tag's value; what is too long for MLflow is cut, with a note."""
     return _cut(text, LONGEST_TAG, "")
 
 

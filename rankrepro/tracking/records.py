@@ -1,4 +1,4 @@
-"""What MLflow is told: judged files and stored results as records, one a run. Knows nothing of MLflow."""
+"""What is written to MLflow: judged files and stored results as records, one per run. Does not import MLflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rankrepro.errors import StoreError
 from rankrepro.store import Store, digest_of
 from rankrepro.tracking.names import cut_tag, metric_name, params
 
-LARGEST_COPY = 5_000_000  # bytes; larger files stay in the store and a tag says where
+LARGEST_COPY = 5_000_000  # bytes; larger files stay in the store, and a tag says where
 COSTS = ("wall_s", "cpu_s", "peak_bytes", "input_tokens", "generated_tokens", "forward_passes", "calls")
 VERDICT = "verdict."  # tag of a claim
 
@@ -47,12 +47,12 @@ class Record:
 
     @cached_property
     def content(self) -> str:
-        """Hash of what cannot be changed in a run once it is written; with another one the run is replaced."""
+        """Hash of what cannot be changed in a run once it is written; when it differs, the run is replaced."""
         return digest_of([self.name, self.params, self.metrics, sorted(self.files)])[:16]
 
     @cached_property
     def version(self) -> str:
-        """Hash of the files; with another one they are written again."""
+        """Hash of the files; when it differs, they are written again."""
         return digest_of({k: f if isinstance(f, str) else f.stat().st_size for k, f in self.files.items()})[:16]
 
 
@@ -75,7 +75,7 @@ class Judged:
         yield self.summary()
 
     def _read(self, name: str) -> Any:
-        """A judged file; StoreError where it is not what this version's judge writes."""
+        """A judged file; StoreError if this version's judge did not write it."""
         from rankrepro.judge.results import SCHEMA
 
         file = self.folder / f"{name}.json"
@@ -86,14 +86,14 @@ class Judged:
             data, problem = None, f"missing or damaged ({type(error).__name__})"
         if problem:
             raise StoreError(
-                f"{file} is {problem}; delete it and run the same command again: the paper is judged anew, nothing is "
+                f"{file} is {problem}; delete it and run the same command again: the paper is judged again, nothing is "
                 "recomputed"
             )
         return data
 
     @cached_property
     def units(self) -> dict[tuple[str, str, str], Mapping[str, Sequence[Any]]]:
-        """(row, benchmark, measure) -> unit -> one value a seed."""
+        """(row, benchmark, measure) -> unit -> one value per seed."""
         return {(r["arm"], r["benchmark"], r["measure"]): r["values"] for r in self._read("units")["rows"]}
 
     # --- a stored result ---
@@ -147,11 +147,11 @@ class Judged:
         """The measures of the tables' rows, by this cell's own seed and all units it answered: `<measure>`, or
         `<measure>/<row>` where the cell holds several rows.
 
-        What a table says of some units only is `<measure>/where.<tag>` or `<measure>/units_of.<row>`; beside it stands
-        the value over all units, but for a pooled measure whose material is not published.
+        What a table says about some units only is `<measure>/where.<tag>` or `<measure>/units_of.<row>`, beside the
+        value over all units, except for a pooled measure whose material is not published.
         """
         for table in self.paper["tables"]:
-            some = [f"{k}.{table[k]}" for k in ("where", "units_of") if table[k]]
+            conditions = [f"{k}.{table[k]}" for k in ("where", "units_of") if table[k]]
             for row in table["rows"]:
                 if row["arm"] not in cell["rows"] or row["benchmark"] != cell["benchmark"]:
                     continue
@@ -161,8 +161,8 @@ class Judged:
                 ]
                 index = sorted(c["seed"] for c in same).index(cell["seed"])  # as Card.seeds has them
                 if row["by_seed"][index] is not None:
-                    yield metric_name("/".join([*name, *some])), row["by_seed"][index], 0
-                if some and (units := self.units.get((row["arm"], row["benchmark"], row["measure"]))):
+                    yield metric_name("/".join([*name, *conditions])), row["by_seed"][index], 0
+                if conditions and (units := self.units.get((row["arm"], row["benchmark"], row["measure"]))):
                     yield metric_name("/".join(name)), _over_all(row["measure"], units)[index], 0
 
     def _curves(self, cell: Mapping[str, Any]) -> Iterator[Metric]:
@@ -182,9 +182,9 @@ class Judged:
     def summary(self) -> Record:
         """The run of the paper as a whole: claims, tables and all that was judged."""
         claims, cells = self.paper["claims"], self.paper["cells"]
-        found = [c["verdict"] for c in claims]
+        verdicts = [c["verdict"] for c in claims]
         judged = self.file.stat().st_mtime
-        ended = max((c["ended"] for c in cells), default=judged)  # so that it stands first, above its cells
+        ended = max((c["ended"] for c in cells), default=judged)  # so that it comes first, above its cells
         metrics = [
             (metric_name(f"{name}/{c['id']}"), float(c[name]), 0)
             for c in claims
@@ -192,7 +192,7 @@ class Judged:
             if c[name] is not None
         ]
         tags = self._common("verdicts") | {
-            "verdicts": ", ".join(f"{found.count(v)} {v}" for v in dict.fromkeys(found)) or "no claims",
+            "verdicts": ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)) or "no claims",
             "mlflow.source.name": file_of(self.key),
             "mlflow.note.content": cut_tag(
                 "\n".join(f"- **{c['verdict']}**: {c['sentence']} (`{c['id']}`)" for c in claims)
@@ -222,7 +222,7 @@ def _over_all(measure: str, units: Mapping[str, Sequence[Any]]) -> Sequence[floa
 
 
 def table_csv(table: Mapping[str, Any]) -> str:
-    """A table's rows as CSV, one line an arm, benchmark and measure."""
+    """A table's rows as CSV, one line per arm, benchmark and measure."""
     lines = []
     for row in table["rows"]:
         against = row["against"] or dict.fromkeys(("difference", "p_holm", "letter"))
@@ -262,14 +262,14 @@ def _timing_metrics(timing: Mapping[str, Any] | None) -> Iterator[Metric]:
 
 
 def _spec_params(spec: Mapping[str, Any]) -> dict[str, str]:
-    """What else determined a result, beside the arm's own parameters."""
-    found = {k: spec[k] for k in ("fn", "threads", "dtype", "n") if k in spec}
-    found |= {f"queries.{k}": v for k, v in spec.get("queries", {}).items()}
-    found |= {f"candidates.{k}": v for k, v in (spec["candidates"] or {}).items() if k in ("depth", "order")}
-    return params(found, "spec.")
+    """What else determined a result, besides the arm's own parameters."""
+    values = {k: spec[k] for k in ("fn", "threads", "dtype", "n") if k in spec}
+    values |= {f"queries.{k}": v for k, v in spec.get("queries", {}).items()}
+    values |= {f"candidates.{k}": v for k, v in (spec["candidates"] or {}).items() if k in ("depth", "order")}
+    return params(values, "spec.")
 
 
 def _distinct(metrics: Sequence[Metric]) -> list[Metric]:
-    """One value a name and step, as two tables may show the same row; none that is not finite."""
-    found = {(n, s): v for n, v, s in metrics}
-    return [(name, value, step) for (name, step), value in found.items() if math.isfinite(value)]
+    """One finite value per name and step: two tables may show the same row."""
+    by_step = {(n, s): v for n, v, s in metrics}
+    return [(name, value, step) for (name, step), value in by_step.items() if math.isfinite(value)]

@@ -1,4 +1,4 @@
-"""`make browse`: MLflow's pages on the store of this folder, for this machine alone."""
+"""`make browse`: MLflow's pages for the store of this folder, for this machine only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(root: Path, port: int) -> None:
 
 
 def command(port: int) -> list[str]:
-    """The server's command line; where the store is stands in the environment, which other users cannot list."""
+    """The server's command line; the store's address is in the environment, which other users cannot list."""
     return [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
@@ -40,7 +40,7 @@ def settings(root: Path) -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":  # the Makefile's door
+if __name__ == "__main__":  # the Makefile calls this
     try:
         main(Path(sys.argv[1]), int(sys.argv[2]))
     except RankReproError as error:

@@ -47,7 +47,7 @@ def test_queries_that_share_a_document_share_a_cluster_unless_the_card_says_hub(
     for query, judged in truth.qrels.items():
         for doc in splits.relevant(judged):
             cluster_of.setdefault(doc, set()).add(truth.clusters[query])
-    torn = [doc for doc, found in cluster_of.items() if len(found) > 1]
+    torn = [doc for doc, clusters in cluster_of.items() if len(clusters) > 1]
     assert bool(torn) == ("hub" in benchmarks.get(benchmark.id).split)
 
 
@@ -117,7 +117,7 @@ def test_changed_missing_and_foreign_files_are_named(built, tmp_path):
     benchmarks.load_truth(folder)
     with pytest.raises(BenchmarkError, match=r"corpus\.jsonl .*changed.*run again"):
         benchmarks.load(folder, "lint/rules")
-    with pytest.raises(BenchmarkError, match=r"benchmark\.json is missing"):  # so that the workflow builds it anew
+    with pytest.raises(BenchmarkError, match=r"benchmark\.json is missing"):  # so that the workflow builds it again
         benchmarks.load(folder, "lint/rules")
     benchmarks.build("lint/rules", tmp_path, folder)
     (folder / "truth" / "qrels.json").write_text("{}")

@@ -149,11 +149,11 @@ def test_built_from_the_folder_the_variable_names(root, tmp_path, monkeypatch):
 
 def test_the_digest_changes_with_the_folder(root, monkeypatch):
     monkeypatch.delenv(msls.FOLDER, raising=False)
-    found = []
+    digests = []
 
     def digest():
         benchmarks.digest.cache_clear()
-        found.append(benchmarks.digest("msls/val"))
+        digests.append(benchmarks.digest("msls/val"))
 
     digest()
     monkeypatch.setenv(msls.FOLDER, str(root))
@@ -163,7 +163,7 @@ def test_the_digest_changes_with_the_folder(root, monkeypatch):
     digest()
     shutil.rmtree(root / "train_val/goa")
     digest()
-    assert len(set(found)) == 4
+    assert len(set(digests)) == 4
     benchmarks.digest.cache_clear()
 
 

@@ -114,8 +114,8 @@ def test_the_protocol_on_a_small_library(library):
         "posixpath.isabs",
     ]
     # both isabs have the same docstring: documents, no queries
-    asked = {next(iter(judged)): benchmark.queries[q].text for q, judged in truth.qrels.items()}
-    assert asked == {
+    queries = {next(iter(judged)): benchmark.queries[q].text for q, judged in truth.qrels.items()}
+    assert queries == {
         "_pyio.encode": "Encode an object once more.",
         "json.Encoder.outer": "Return the inner function.",
         "json.dump": "Write an object to a file.",

@@ -109,7 +109,7 @@ def test_keel_files_are_read_with_indicators_for_words(tmp_path: Path) -> None:
     file.write_text("1, a\n2, b\n3, c\n")
     with pytest.raises(BenchmarkError, match="3 classes"):
         tabular.keel(tmp_path, "imbalanced/toy")
-    with pytest.raises(BenchmarkError, match="fetched anew"):
+    with pytest.raises(BenchmarkError, match="fetched again"):
         tabular.keel(tmp_path, "imbalanced/other")
 
 

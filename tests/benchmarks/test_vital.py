@@ -80,10 +80,10 @@ def bm25(benchmark, truth) -> float:
     index = bm25s.BM25(k1=0.9, b=0.4)
     index.index(tokens([d.content for d in benchmark.corpus.values()]), show_progress=False)
     ids = list(benchmark.corpus)
-    found, scores = index.retrieve(tokens([q.text for q in benchmark.queries.values()]), k=10, show_progress=False)
+    documents, scores = index.retrieve(tokens([q.text for q in benchmark.queries.values()]), k=10, show_progress=False)
     run = {
         q: {ids[d]: float(s) for d, s in zip(docs, row, strict=True)}
-        for q, docs, row in zip(benchmark.queries, found, scores, strict=True)
+        for q, docs, row in zip(benchmark.queries, documents, scores, strict=True)
     }
     measure = ir_measures.nDCG @ 10
     return ir_measures.calc_aggregate([measure], truth.qrels, run)[measure]

@@ -18,12 +18,12 @@ KEYS = ["baselines", "icr", "anyloss", "fullrank"]
 def executable() -> str:
     """The browser to drive: RANKREPRO_BROWSER (then it must be there), or one on the path."""
     wanted = os.environ.get("RANKREPRO_BROWSER")
-    found = shutil.which(wanted) if wanted else next(filter(None, map(shutil.which, NAMES)), None)
-    if wanted and not found:
+    browser = shutil.which(wanted) if wanted else next(filter(None, map(shutil.which, NAMES)), None)
+    if wanted and not browser:
         pytest.fail(f"RANKREPRO_BROWSER={wanted} is not on the path")
-    if not found:
+    if not browser:
         pytest.skip("NO BROWSER: the pages were not tested in one; run `make test-browser`")
-    return found
+    return browser
 
 
 @pytest.fixture(scope="session")

@@ -30,9 +30,9 @@ def ui(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (root / "ui.log").open("w") as log:
         server = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
-        told = server.stdout.readline()  # type: ignore[union-attr]
-        address = re.search(r"http://127\.0\.0\.1:\d+/\S+", told)
-        assert address, told
+        line = server.stdout.readline()  # type: ignore[union-attr]
+        address = re.search(r"http://127\.0\.0\.1:\d+/\S+", line)
+        assert address, line
         wait_for(address[0].split("/#")[0], server)
         yield address[0]
     finally:
@@ -43,8 +43,8 @@ def test_experiments_runs_metrics_and_files_are_shown(browser: Any, ui: str, tmp
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(PATIENCE)
     foreign, broken = [], []
-    own = ui.split("/#")[0]
-    page.on("request", lambda r: r.url.startswith((own, "data:", "blob:")) or foreign.append(r.url))
+    site = ui.split("/#")[0]
+    page.on("request", lambda r: r.url.startswith((site, "data:", "blob:")) or foreign.append(r.url))
     page.on("response", lambda r: r.status >= 500 and broken.append(r.url))
 
     page.goto(ui)

@@ -73,15 +73,15 @@ def test_pages_read_without_javascript(visit: Any) -> None:
 
 @pytest.mark.parametrize("key", ["baselines", "icr", "anyloss"])
 def test_the_numbers_shown_are_those_of_the_results(visit: Any, site: Path, key: str) -> None:
-    page, found = visit(f"{key}/index.html"), results(site, key)
+    page, published = visit(f"{key}/index.html"), results(site, key)
     rows = page.evaluate(
         "[...document.querySelectorAll('.sheet table')].map(t => [t.caption.textContent, "
         "[...t.tHead.rows[0].cells].map(c => c.textContent), [...t.tBodies[0].rows].map("
         "r => [...r.cells].map(c => [c.dataset.v, c.firstChild ? c.firstChild.textContent : '', c.textContent]))])"
     )
-    names = list(dict.fromkeys(r["benchmark"] for t in found["tables"] for r in t["rows"]))
+    names = list(dict.fromkeys(r["benchmark"] for t in published["tables"] for r in t["rows"]))
     checked = 0
-    for table in found["tables"]:
+    for table in published["tables"]:
         lead = table["measures"][0]
         wanted = {(r["arm"], r["benchmark"]): r for r in table["rows"] if r["measure"] == lead}
         candidates = [
@@ -99,7 +99,7 @@ def test_the_numbers_shown_are_those_of_the_results(visit: Any, site: Path, key:
                     assert text == f"{row['value']:.3f}".replace("-", "−")
                     checked += 1
     assert checked >= 20
-    for claim in found["claims"]:
+    for claim in published["claims"]:
         article = page.locator(f"article.claim:has(code:text-is('{claim['id']}'))")
         if claim["effect"] is None:
             continue

@@ -87,13 +87,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="chaos", description=__doc__, epilog=f"scenes: {', '.join(SCENES)}")
-    made.add_argument("--minutes", type=float, default=10, help="begin no scene after so many (default 10)")
-    made.add_argument("--rounds", type=int, default=1000, help="play each scene at most so often")
-    made.add_argument("--seed", type=int, default=0, help="of the random moments and damages (default 0)")
-    made.add_argument("--only", default="", metavar="SCENE,SCENE", help="these scenes alone")
-    made.add_argument("--write", type=Path, metavar="FILE", help="write the document there; default: print it")
-    return made
+    arguments = argparse.ArgumentParser(prog="chaos", description=__doc__, epilog=f"scenes: {', '.join(SCENES)}")
+    arguments.add_argument("--minutes", type=float, default=10, help="begin no scene after so many (default 10)")
+    arguments.add_argument("--rounds", type=int, default=1000, help="play each scene at most so often")
+    arguments.add_argument("--seed", type=int, default=0, help="of the random moments and damages (default 0)")
+    arguments.add_argument("--only", default="", metavar="SCENE,SCENE", help="these scenes alone")
+    arguments.add_argument("--write", type=Path, metavar="FILE", help="write the document there; default: print it")
+    return arguments
 
 
 def play(world: World, names: Iterable[str], seed: int, seconds: float, rounds: int) -> list[Row]:

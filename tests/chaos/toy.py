@@ -43,18 +43,18 @@ def lengths(cell, *, batch: int):
         _note(cell, units)
         return {d: len(cell.document(d).content) for d in units}
 
-    found = cell.map(sorted(cell.benchmark.corpus), measure, batch)
-    return {"lengths": np.array([found[d] for d in sorted(found)])}
+    words = cell.map(sorted(cell.benchmark.corpus), measure, batch)
+    return {"lengths": np.array([words[d] for d in sorted(words)])}
 
 
 def lexical(cell, *, k: int):
     _note(cell, ["all"])
-    found = {}
+    rankings = {}
     contents = {d.id: _words(d.content) for d in cell.benchmark.corpus.values()}
     for q, text in cell.queries.items():
         scores = {d: len(_words(text) & content) for d, content in contents.items()}
-        found[q] = dict(sorted(scores.items(), key=lambda s: (-s[1], s[0]))[:k])
-    return Retrieval(found)
+        rankings[q] = dict(sorted(scores.items(), key=lambda s: (-s[1], s[0]))[:k])
+    return Retrieval(rankings)
 
 
 def overlap(cell, *, batch: int):

@@ -93,11 +93,11 @@ class Trial(Project):
 
     def batches(self) -> dict[str, list[str]]:
         """Process -> the batches it began, in order."""
-        found = defaultdict(list)
+        by_process = defaultdict(list)
         for line in self.notes.read_text().splitlines() if self.notes.exists() else []:
             note = json.loads(line)
-            found[note["process"]].append(note["batch"])
-        return found
+            by_process[note["process"]].append(note["batch"])
+        return by_process
 
     def again(self) -> int:
         """How many batches were computed once more."""
@@ -149,10 +149,10 @@ class World:
 
     def same(self, trial: Trial) -> None:
         """Raise Broken unless a trial has the results of the undisturbed run."""
-        found = trial.state()
+        state = trial.state()
         for part, expected in self.reference.items():
-            if found[part] != expected:
-                raise Broken(f"{part} is not the undisturbed run's: {_difference(found[part], expected)}")
+            if state[part] != expected:
+                raise Broken(f"{part} is not the undisturbed run's: {_difference(state[part], expected)}")
         expect(not list(trial.results.glob("store/.*")), "no temporary folder stays in the store")
         expect(not list(trial.results.glob("shards/*")), "no shard stays behind")
 
@@ -193,31 +193,31 @@ def tracked(database: Path) -> dict[str, Any]:
     """Name -> status, params, verdict and measures of the runs in an MLflow database, those in its bin left out."""
     with closing(sqlite3.connect(database)) as db:
         runs = db.execute("SELECT run_uuid, name, status FROM runs WHERE lifecycle_stage = 'active'").fetchall()
-        found = {}
+        by_name = {}
         for run, name, status in runs:
-            expect(name not in found, f"MLflow has one run named {name}")
+            expect(name not in by_name, f"MLflow has one run named {name}")
             metrics = db.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", (run,)).fetchall()
             tags = db.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run,)).fetchall()
-            found[name] = {
+            by_name[name] = {
                 "status": status,
                 "params": dict(db.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run,))),
                 "metrics": {k: v for k, v in metrics if not k.startswith(("cost/", "timing/"))},
                 "tags": {k: v for k, v in tags if k.startswith(("rankrepro.id", "rankrepro.complete", "verdict"))},
             }
-    return found
+    return by_name
 
 
-def _difference(found: Any, expected: Any, path: str = "") -> str:
+def _difference(actual: Any, expected: Any, path: str = "") -> str:
     """Where two values of JSON differ first."""
-    if isinstance(found, dict) and isinstance(expected, dict):
-        if found.keys() != expected.keys():
-            return f"at {path or 'the top'}: keys {sorted(map(str, found.keys() ^ expected.keys()))[:5]}"
-        key = next(k for k in found if found[k] != expected[k])
-        return _difference(found[key], expected[key], f"{path}/{key}")
-    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
-        i = next(i for i in range(len(found)) if found[i] != expected[i])
-        return _difference(found[i], expected[i], f"{path}/{i}")
-    return f"at {path}: {str(found)[:80]} and not {str(expected)[:80]}"
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        if actual.keys() != expected.keys():
+            return f"at {path or 'the top'}: keys {sorted(map(str, actual.keys() ^ expected.keys()))[:5]}"
+        key = next(k for k in actual if actual[k] != expected[k])
+        return _difference(actual[key], expected[key], f"{path}/{key}")
+    if isinstance(actual, list) and isinstance(expected, list) and len(actual) == len(expected):
+        i = next(i for i in range(len(actual)) if actual[i] != expected[i])
+        return _difference(actual[i], expected[i], f"{path}/{i}")
+    return f"at {path}: {str(actual)[:80]} and not {str(expected)[:80]}"
 
 
 # --- processes ---
@@ -240,12 +240,12 @@ def kill_tree(process: subprocess.Popen[str], folder: Path) -> None:
 
 def workers(folder: Path) -> list[int]:
     """Ids of living processes whose working folder is `folder` (Linux)."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # gone meanwhile, or a zombie, which has no folder
             if os.readlink(entry / "cwd") == str(folder):
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def said(code: int, output: str, *words: str) -> str:

@@ -126,8 +126,8 @@ class Cluster:
     def jobs(self, *states: str) -> list[dict[str, str]]:
         """What `scontrol show job` says of each job the controller remembers, in these states (all if none)."""
         shown = self.run("scontrol", "--oneliner", "--detail", "show", "job").splitlines()
-        found = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in shown]
-        return [job for job in found if "JobId" in job and (not states or job["JobState"] in states)]
+        known = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in shown]
+        return [job for job in known if "JobId" in job and (not states or job["JobState"] in states)]
 
     def logs(self) -> str:
         """The ends of the daemons' logs, for the message of a failed test."""

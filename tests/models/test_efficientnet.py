@@ -52,7 +52,7 @@ def test_it_sees(loaded) -> None:
 
 
 def test_missing_weights_are_named(tmp_path) -> None:
-    with pytest.raises(ArtifactError, match=r"efficientnet-lite0(?s:.*)made anew"):
+    with pytest.raises(ArtifactError, match=r"efficientnet-lite0(?s:.*)made again"):
         models.load(ModelSpec("efficientnet-lite0", "vision", tmp_path, "x"), threads=1)
 
 

@@ -175,8 +175,8 @@ def test_digest_names_weights_and_converter(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_digest_covers_the_code_that_a_kind_is_loaded_and_run_with() -> None:
     def reached(kind: str) -> set[str]:
-        found = models.CODE.reach(Definition(f"rankrepro.models.kinds.{kind}", "load"))
-        return {f"{d.module.removeprefix('rankrepro.')}.{d.name}" for d in found}
+        definitions = models.CODE.reach(Definition(f"rankrepro.models.kinds.{kind}", "load"))
+        return {f"{d.module.removeprefix('rankrepro.')}.{d.name}" for d in definitions}
 
     text = {"models.pretrained.read", "passes.multiply_in_bfloat16"}
     assert text <= reached("causal_lm") and text | {"passes.in_halves"} <= reached("encoder")
@@ -202,9 +202,9 @@ def test_missing_weights_are_an_error_not_random_numbers(tmp_path: Path) -> None
     for path in whole.glob("*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     weights = load_file(whole / "model.safetensors")
-    kept = {k: v for k, v in weights.items() if ".layer.3." not in k}
-    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert len(kept) < len(weights)
+    remaining = {k: v for k, v in weights.items() if ".layer.3." not in k}
+    save_file(remaining, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert len(remaining) < len(weights)
     with pytest.raises(ArtifactError, match=r"lacks the weights encoder\.layer\.3\."):
         models.load(ModelSpec("cut", "encoder", tmp_path, "none"), threads=2)
 
@@ -227,8 +227,8 @@ def test_products_in_bfloat16_where_the_processor_has_them(
     monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: True)
     mixed = models.load(models.spec(ENCODER), threads=2, mixed=True)
     assert (mixed.dtype, mixed.products) == ("float32", "bfloat16") and mixed.model.dtype is torch.float32
-    found = encode(mixed, texts, 128, 2)
-    assert not np.array_equal(found, plain) and (found * plain).sum(1).min() > 0.999
+    vectors = encode(mixed, texts, 128, 2)
+    assert not np.array_equal(vectors, plain) and (vectors * plain).sum(1).min() > 0.999
     monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: False)
     without = models.load(models.spec(ENCODER), threads=2, mixed=True)
     assert without.products == "float32" and np.array_equal(encode(without, texts, 128, 2), plain)

@@ -57,13 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python tests/performance", description=__doc__)
-    found.add_argument("--write", type=Path, help="the document to write")
-    found.add_argument("--folder", help="where to keep the quick run; one that is there already is not run again")
-    found.add_argument("--documents", type=int, default=320, help="documents to encode (320)")
-    found.add_argument("--rounds", type=int, default=3, help="turns of each encoder (3)")
-    found.add_argument("--queries", type=int, default=2, help="queries whose prompts are counted, a benchmark (2)")
-    return found
+    arguments = argparse.ArgumentParser(prog="python tests/performance", description=__doc__)
+    arguments.add_argument("--write", type=Path, help="the document to write")
+    arguments.add_argument("--folder", help="where to keep the quick run; one that is there already is not run again")
+    arguments.add_argument("--documents", type=int, default=320, help="documents to encode (320)")
+    arguments.add_argument("--rounds", type=int, default=3, help="turns of each encoder (3)")
+    arguments.add_argument("--queries", type=int, default=2, help="queries whose prompts are counted, a benchmark (2)")
+    return arguments
 
 
 # --- the workflow ----------------------------------------------------------------------------------------------------
@@ -175,8 +175,8 @@ def encoding(folder: Path, documents: int, rounds: int) -> dict[str, Any]:
     from rankrepro import artifacts, benchmarks, models
     from rankrepro.benchmarks.base import sample
 
-    found = benchmarks.load(folder / "results" / "quick" / "benchmarks" / "vital-mini/fever", "vital-mini/fever")
-    texts = [found.corpus[d].content for d in sample("performance", list(found.corpus), documents)]
+    benchmark = benchmarks.load(folder / "results" / "quick" / "benchmarks" / "vital-mini/fever", "vital-mini/fever")
+    texts = [benchmark.corpus[d].content for d in sample("performance", list(benchmark.corpus), documents)]
     spec = models.spec(artifacts.load_catalogue()["all-minilm-l6-v2"])
     threads = os.cpu_count() or 1
     ours, plain = models.load(spec, threads, mixed=True), models.load(spec, threads)  # as scale quick and desk do

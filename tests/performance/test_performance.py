@@ -59,8 +59,8 @@ def test_turns_alternate(program: ModuleType) -> None:
 
 
 def test_a_command_is_measured_and_a_failure_shown(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = program.snakemake("--version")
-    assert found["cpu"] > 0 and found["bytes"] > 10e6 and found["seconds"] > 0
+    cost = program.snakemake("--version")
+    assert cost["cpu"] > 0 and cost["bytes"] > 10e6 and cost["seconds"] > 0
     with pytest.raises(SystemExit, match="no-such-option"):
         program.snakemake("--no-such-option")
 

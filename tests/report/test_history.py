@@ -20,7 +20,7 @@ def test_changes_in_words() -> None:
         "claims new: d",
         "claims removed: c",
         "claims changed, or what they compare: a",
-        "claims worded anew: b",
+        "claims reworded: b",
     ]
     assert history.differences(before, before) == []
     assert history.differences(None, before) == ["first version: 3 claims"]
@@ -43,8 +43,8 @@ def test_the_history_of_a_card_of_this_repository() -> None:
     if not log or log.returncode or not log.stdout.strip():
         pytest.skip("no git history here: the history of claims was not tested against it")
     touched = log.stdout.split()
-    found = history.changes(load_cards()["baselines"], "desk")
-    assert found
-    assert [c.commit for c in found] == [c for c in touched if c in {f.commit for f in found}]  # newest first
-    assert found[-1].what[0].startswith("first version")
-    assert all(c.what and c.worded == all("worded anew" in w for w in c.what) for c in found)
+    changes = history.changes(load_cards()["baselines"], "desk")
+    assert changes
+    assert [c.commit for c in changes] == [c for c in touched if c in {f.commit for f in changes}]  # newest first
+    assert changes[-1].what[0].startswith("first version")
+    assert all(c.what and c.worded == all("reworded" in w for w in c.what) for c in changes)

@@ -15,9 +15,9 @@ from rankrepro.report import jobs
 @pytest.fixture
 def run(tmp_path: Path) -> dict:
     write_jobs(tmp_path, ["icr", "anyloss"])
-    found = jobs.gather(tmp_path)
-    assert found is not None
-    return found
+    gathered = jobs.gather(tmp_path)
+    assert gathered is not None
+    return gathered
 
 
 def test_only_jobs_of_the_last_run_are_shown(run: dict) -> None:
@@ -26,13 +26,13 @@ def test_only_jobs_of_the_last_run_are_shown(run: dict) -> None:
 
 def test_shares_add_up(run: dict) -> None:
     run["cpu_s"] = 55.0
-    found = jobs.shares(run)
-    assert found["process"] == pytest.approx(4 * 46.5)  # waiting is no work
-    assert found["computing_share"] == pytest.approx(40 / 46.5)
+    shares = jobs.shares(run)
+    assert shares["process"] == pytest.approx(4 * 46.5)  # waiting is no work
+    assert shares["computing_share"] == pytest.approx(40 / 46.5)
     # computing begins at 6, 11, 16 and 21 s and lasts 40 s: together 55 s
-    assert found["cell_wall"] == pytest.approx(55)
-    assert found["busy"] == pytest.approx(1 / run["cores"])
-    assert found["wall"] == pytest.approx(15 + 46.5)
+    assert shares["cell_wall"] == pytest.approx(55)
+    assert shares["busy"] == pytest.approx(1 / run["cores"])
+    assert shares["wall"] == pytest.approx(15 + 46.5)
     assert "86 % of the 3 min" in jobs.sentence(run) and "4 jobs" in jobs.sentence(run)
 
 
@@ -42,9 +42,9 @@ def test_a_run_that_computed_nothing_hides_no_other(tmp_path: Path) -> None:
     mark = json.loads(file.read_text())
     later = {"run": mark["run"] + 1e6, "spans": [s for s in mark["spans"] if s["phase"] != "computing"]}
     file.write_text(json.dumps(mark | later))
-    found = jobs.gather(tmp_path)
-    assert found is not None
-    assert [j["title"].split()[0] for j in found["jobs"]] == ["icr.arm1"]
+    gathered = jobs.gather(tmp_path)
+    assert gathered is not None
+    assert [j["title"].split()[0] for j in gathered["jobs"]] == ["icr.arm1"]
 
 
 def test_results_that_do_not_tell_make_no_page(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_torn_markers_cost_no_report(tmp_path: Path, torn: str) -> None:
 
 def test_the_page_the_front_page_and_the_exports_agree(site: Path) -> None:
     run = json.loads((site / "jobs" / "jobs.json").read_text())
-    said = jobs.sentence(run)
-    assert said in (site / "index.html").read_text() and said in (site / "jobs" / "index.html").read_text()
+    sentence = jobs.sentence(run)
+    assert sentence in (site / "index.html").read_text() and sentence in (site / "jobs" / "index.html").read_text()
     with (site / "jobs" / "tables" / "seconds-of-every-job-by-phase.csv").open() as f:
         rows = list(csv.DictReader(f))
     assert len(rows) == len(run["jobs"]) == 6

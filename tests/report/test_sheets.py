@@ -23,16 +23,16 @@ def all_sheets(key: str) -> list[Sheet]:
     page = judged(CARDS, key, units=12)["results"]["papers"][key]
     timings = {t["name"]: t for t in page["timings"]}
     words = {c["id"]: sentences.verdict(c, key, timings) for c in page["claims"]}
-    made = [s for t in page["tables"] for s in sheets.of_table(t, key)]
-    made += [
+    every = [s for t in page["tables"] for s in sheets.of_table(t, key)]
+    every += [
         sheets.of_claims(page["claims"], words),
         sheets.of_timings(page["timings"], key),
         sheets.of_reported(page["reported"], [None] * len(page["reported"]), key),
         sheets.of_seeds(page["tables"], page["claims"], key),
         sheets.of_cells(page["cells"], key),
     ]
-    sheets.number_slugs(made)
-    return made
+    sheets.number_slugs(every)
+    return every
 
 
 def hostile() -> Sheet:
@@ -46,11 +46,11 @@ def test_the_records_hold_every_number_of_the_results() -> None:
     lead = [r for r in table["rows"] if r["measure"] == table["measures"][0]]
     read = list(csv.DictReader(io.StringIO(sheets.to_csv(sheet))))
     assert len(read) == len(lead)
-    for row, found in zip(lead, read, strict=True):
-        assert (found["arm"], found["benchmark"]) == (row["arm"], row["benchmark"])
-        assert float(found["value"]) == row["value"]
-        assert [float(found["ci_low"]), float(found["ci_high"])] == row["ci"]
-        assert found["against_letter"] == ((row["against"] or {}).get("letter") or "")
+    for row, record in zip(lead, read, strict=True):
+        assert (record["arm"], record["benchmark"]) == (row["arm"], row["benchmark"])
+        assert float(record["value"]) == row["value"]
+        assert [float(record["ci_low"]), float(record["ci_high"])] == row["ci"]
+        assert record["against_letter"] == ((row["against"] or {}).get("letter") or "")
 
 
 def test_the_best_of_a_column_is_no_ceiling() -> None:
@@ -74,9 +74,9 @@ def test_the_best_of_a_column_is_no_ceiling() -> None:
 
 
 def test_names_of_files_are_unique_and_safe() -> None:
-    made = [hostile(), hostile(), hostile()]
-    sheets.number_slugs(made)
-    assert [s.slug for s in made] == ["etc-passwd-x", "etc-passwd-x-2", "etc-passwd-x-3"]
+    copies = [hostile(), hostile(), hostile()]
+    sheets.number_slugs(copies)
+    assert [s.slug for s in copies] == ["etc-passwd-x", "etc-passwd-x-2", "etc-passwd-x-3"]
 
 
 def test_a_spreadsheet_runs_no_formula() -> None:
@@ -105,8 +105,8 @@ def test_latex_is_well_formed(key: str) -> None:
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex: exported tables were not compiled")
 def test_latex_compiles(tmp_path: Path) -> None:
-    made = [s for key in ("icr", "anyloss", "baselines", "fullrank") for s in all_sheets(key)] + [hostile()]
-    body = "\n\\clearpage\n".join(sheets.to_latex(s) for s in made)
+    every = [s for key in ("icr", "anyloss", "baselines", "fullrank") for s in all_sheets(key)] + [hostile()]
+    body = "\n\\clearpage\n".join(sheets.to_latex(s) for s in every)
     preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{preamble}\n{body}\n\\end{{document}}\n", encoding="utf-8")
     done = subprocess.run(

@@ -160,9 +160,9 @@ def test_a_passed_placebo_and_a_stale_report_are_defects(site: Path, tmp_path: P
     placebo["verdict"] = "placebo passed"
     data["digests"].pop()
     file.write_text(json.dumps(data))
-    found = report.defects(CARDS, tmp_path)
-    assert len(found) == 2
-    assert "stale: 1 of" in found[0] and placebo["id"] in found[1]
+    defects = report.defects(CARDS, tmp_path)
+    assert len(defects) == 2
+    assert "stale: 1 of" in defects[0] and placebo["id"] in defects[1]
 
 
 @pytest.mark.parametrize(

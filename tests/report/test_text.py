@@ -33,18 +33,18 @@ def test_seconds(value: float | None, shown: str) -> None:
 
 @given(st.text())
 def test_a_slug_is_safe_in_a_path(words: str) -> None:
-    made = text.slug(words)
-    assert 1 <= len(made) <= 60
-    assert set(made) <= {*string.ascii_lowercase, *string.digits, "-"}
+    slug = text.slug(words)
+    assert 1 <= len(slug) <= 60
+    assert set(slug) <= {*string.ascii_lowercase, *string.digits, "-"}
 
 
 @given(st.text())
 def test_latex_holds_no_command_but_ours(words: str) -> None:
-    made = text.latex(words)
+    latex = text.latex(words)
     for known in (*text._LATEX.values(), r"\texttt{U+"):
-        made = made.replace(known, "" if known != " " else " ")
-    made = made.replace("}", "")  # of \texttt{U+05D0}
-    assert not set(made) & set("\\{$&#%_^~")
+        latex = latex.replace(known, "" if known != " " else " ")
+    latex = latex.replace("}", "")  # of \texttt{U+05D0}
+    assert not set(latex) & set("\\{$&#%_^~")
     assert text.latex("a_b & 50 %") == r"a\_b \& 50 \%"
     assert text.latex("שלום") == r"\texttt{U+05E9}\texttt{U+05DC}\texttt{U+05D5}\texttt{U+05DD}"
 
