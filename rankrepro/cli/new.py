@@ -15,9 +15,10 @@ def new(
         bool, typer.Option("--insert", help="Append arms and tables to a card that has no method yet.")
     ] = False,
 ) -> None:
-    """Begin a method of your own.
+    """Start a new method.
 
-    Writes card, module and test of a re-ranker that run as they are. Then change them.
+    Writes card, module and test of a re-ranker that works as it is. Then change them; docs/contract.md says what they
+    can use.
 
     For a paper that has a card and no method yet, the module and the test are written and what its card lacks is
     printed, or appended with --insert. Nothing is overwritten.
