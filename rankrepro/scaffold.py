@@ -23,6 +23,7 @@ FLOOR = ("baselines.first_stage", "baselines.random")  # rows every re-ranker is
 SAMPLE = 60  # queries at scale quick, as many as the baselines' cheap arms have
 
 HEAD = """\
+# What a card can say, and what a method can use: docs/contract.md
 key: $key
 title: $key  # the title of your paper, or what your method is called
 year: $year

@@ -37,7 +37,7 @@ def evaluate(
     results: Results = RESULTS,
     reports: Reports = REPORTS,
 ) -> None:
-    """Judge a run file among our rows.
+    """Score a run file and compare it with our rows.
 
     Prints its measures with 95 % intervals over clusters of queries, the share of its top 10 that was judged, and for
     each of our rows the paired difference on the queries both have: its interval, a two-sided p of the cluster

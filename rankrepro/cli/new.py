@@ -15,9 +15,10 @@ def new(
         bool, typer.Option("--insert", help="Append arms and tables to a card that has no method yet.")
     ] = False,
 ) -> None:
-    """Begin a method of your own.
+    """Start a new method.
 
-    Writes the card, module and test of a re-ranker that runs as it is. Then change them.
+    Writes the card, module and test of a re-ranker that runs as it is. Then change them; docs/contract.md says what
+    they can use.
 
     For a paper that has a card but no method yet, the module and the test are written, and what the card lacks is
     printed, or appended with --insert. Nothing is overwritten.

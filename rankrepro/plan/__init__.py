@@ -277,7 +277,8 @@ class _Planner:
         }
         entry = benchmarks.get(benchmark)
         units = entry.documents if corpus_only else entry.units + entry.documents if "benchmark" in read else 1
-        return self._node(f"{card.key}.{name}", full, self._seconds(card, name, spec, 1.0) * units)
+        seconds = self._seconds(card, name, spec, 1.0 if units == 1 else 0.01)  # of the whole stage, or of a text
+        return self._node(f"{card.key}.{name}", full, seconds * units)
 
     def _timing(self, card: Card, timing: Mapping[str, Any]) -> Node | None:
         ids = self.plan.benchmarks[card.key]
