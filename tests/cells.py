@@ -34,7 +34,7 @@ def make_cell(
     shards: Path | None = None,
     name: str = "test",
 ) -> Cell:
-    """A cell with all queries (or units) of its benchmark and all documents as their candidates, unless told others.
+    """A cell with all queries (or units) of its benchmark and all documents as their candidates, unless given others.
 
     A benchmark that has queries, or is none of texts, stays as it is; another is given those of the cell.
     """

@@ -62,7 +62,7 @@ def test_every_card_of_the_project_is_read_whatever_cards_there_are() -> None:
 
 
 def test_a_reader_finds_words_where_there_is_a_finding() -> None:
-    """Arms have labels, claims an origin, and what is no plain difference of two arms is put in words."""
+    """Arms have labels, claims an origin, and every expression but a plain difference is put in words."""
     plain = re.compile(r"m\([\w.]+\) - m\([\w.]+\)")
     for card in (c for c in load_cards().values() if c.finding):
         for arm, spec in card.arms.items():
@@ -72,7 +72,7 @@ def test_a_reader_finds_words_where_there_is_a_finding() -> None:
             if claim.get("role", "claim") == "claim":
                 assert "origin" in claim, f"{card.key}: {claim['id']} does not say whose claim it is"
             if "expr" in claim and not plain.fullmatch(claim["expr"].strip()):
-                assert "quantity" in claim, f"{card.key}: {claim['id']} is no plain difference: say what it is"
+                assert "quantity" in claim, f"{card.key}: {claim['id']} is not a plain difference: say what it is"
 
 
 def test_a_good_card_is_accepted(tmp_path: Path) -> None:

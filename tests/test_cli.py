@@ -279,7 +279,7 @@ def test_plan_claims_takes_spreads_from_the_published_interval(ran: Project, tmp
 # --- evaluate --------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_places_a_run_among_our_rows(ran: Project, tmp_path: Path) -> None:
+def test_evaluate_places_a_run_among_our_rows(ran: Project) -> None:
     """The first stage's own run file: equal to its row, and as far from the others as the judge says."""
     file = next((ran.folder / "results" / "desk" / "runs").rglob("toy.lexical-*.trec"))
     command = f"evaluate {file} --benchmark vital-mini/fever --name own"

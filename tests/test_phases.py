@@ -31,7 +31,7 @@ def test_phases_follow_each_other_without_gaps(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only /proc tells when a process started")
-def test_the_start_of_python_counts(tmp_path: Path) -> None:
+def test_the_start_of_python_counts() -> None:
     code = "import time; time.sleep(0.3); from rankrepro.phases import *; print(time.time() - process_start())"
     before = time.time()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

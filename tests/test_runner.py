@@ -100,7 +100,7 @@ def test_what_is_no_output_is_named(returned: Callable[..., Any]) -> None:
         returned(Text({"d1": "of an arm every query is wanted"}), kind="cell")
 
 
-def test_a_decoy_brings_its_picture(runner: Runner) -> None:
+def test_a_decoy_brings_its_picture() -> None:
     pictured = {q: Query(q, "", "test", image=f"picture of {q}") for q in ("q1", "q2", "q3")}
     shown = runners.queries_of(Benchmark("few", pictured, {}), ["test"], None, "decoy")
     assert {q: query.image for q, query in shown.items() if query.image.endswith(q)} == {}

@@ -35,7 +35,7 @@ def test_numbers(lm):
     assert truth.clusters == {a: a for a in benchmark.test}
 
 
-def test_no_article_is_on_two_sides(lm, sources):
+def test_no_article_is_on_two_sides(lm):
     benchmark, _, _ = lm
     assert not set(benchmark.test) & set(benchmark.validation)
     trained = {tuple(a[1:]) for a in articles_of(benchmark)}

@@ -58,7 +58,7 @@ def test_turns_alternate(program: ModuleType) -> None:
     assert [len(t) for t in times.values()] == [4, 4]
 
 
-def test_a_command_is_measured_and_a_failure_shown(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_is_measured_and_a_failure_shown(program: ModuleType) -> None:
     cost = program.snakemake("--version")
     assert cost["cpu"] > 0 and cost["bytes"] > 10e6 and cost["seconds"] > 0
     with pytest.raises(SystemExit, match="no-such-option"):

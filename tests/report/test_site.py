@@ -127,7 +127,7 @@ def test_the_site_comes_again_from_the_reports_folder_alone(site: Path, tmp_path
         assert (site / file).read_bytes() == (again / file).read_bytes(), file
 
 
-def test_units_are_packed_to_the_same_bytes(site: Path, tmp_path: Path) -> None:
+def test_units_are_packed_to_the_same_bytes(tmp_path: Path) -> None:
     judged = tmp_path / "judged"
     judged.mkdir()
     for name in ("results", "units", "examples"):
