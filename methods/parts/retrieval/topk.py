@@ -12,13 +12,12 @@ from rankrepro.cell import DECIMALS
 def best(ids: Sequence[str], scores: np.ndarray, k: int, excluded: Collection[str] = ()) -> dict[str, float]:
     """The k documents of highest score, best first, without `excluded` ones: id -> score.
 
-    ids, scores [documents]. Scores that are equal to 5 decimals are ordered by id, as in every ranking, so that the
-    k-th place depends neither on float noise nor on the order of the corpus.
+    ids, scores [documents]. Scores are rounded to 5 decimals, as those of every ranking are, and equal ones go by id:
+    what stands at the k-th place depends neither on float noise nor on the order of the corpus.
     """
-    rounded = scores.astype(np.float64).round(DECIMALS)
-    reach = min(k + len(excluded), len(ids))  # so many contain the k best, whichever are excluded
+    reach = min(k + len(excluded), len(ids))  # so many hold the k best, whichever of them are excluded
     if reach == 0:
         return {}
-    least = np.partition(rounded, -reach)[-reach]
-    near = [i for i in np.flatnonzero(rounded >= least).tolist() if ids[i] not in excluded]
-    return {ids[i]: float(scores[i]) for i in sorted(near, key=lambda i: (-rounded[i], ids[i]))[:k]}
+    least = np.partition(scores, -reach)[-reach] - 10.0**-DECIMALS
+    near = [(-round(float(scores[i]), DECIMALS), ids[i]) for i in np.flatnonzero(scores >= least).tolist()]
+    return {document: 0.0 - score for score, document in sorted(n for n in near if n[1] not in excluded)[:k]}

@@ -22,8 +22,8 @@ def test_it_is_sorting_by_score_then_id(levels, k, out, random):
     assert [(d, round(score)) for d, score in top.items()] == [(d, -level) for level, d in expected]
 
 
-def test_ties_are_those_of_five_decimals_and_scores_stay_as_they_are():
-    scores = np.array([0.3000001, 0.3, -0.1234567], dtype=np.float32)
-    top = best(["b", "a", "c"], scores, 3)
-    assert list(top) == ["a", "b", "c"] and list(top.values()) == [float(scores[i]) for i in (1, 0, 2)]
+def test_scores_keep_five_decimals_and_single_precision_is_no_trap():
+    found = best(["b", "a", "c"], np.array([0.3000001, 0.3, -0.1234567], dtype=np.float32), 3)
+    assert found == {"a": 0.3, "b": 0.3, "c": -0.12346} and list(found) == ["a", "b", "c"]
+    assert best(["a"], np.array([-0.0]), 1)["a"].hex() == (0.0).hex()  # no negative zero
     assert best(["a", "b"], np.array([1.0, 2.0]), 5, {"a", "b", "z"}) == {}
