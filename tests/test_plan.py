@@ -200,6 +200,15 @@ def test_a_model_or_an_input_that_the_code_takes_and_the_card_lacks_is_named(
         make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
 
 
+def test_a_circle_of_arms_and_stages_is_named(house: Path) -> None:
+    with_stages(house)
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
+    text = card.read_text().replace("weights: learn", "weights: learn, x: noise")
+    card.write_text(text)
+    with pytest.raises(ConfigError, match=r"toy\.noise -> toy\.embed -> toy\.noise: each reads the next"):
+        make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
+
+
 def test_no_node_has_a_parameter_that_its_function_does_not_take() -> None:
     for scale in ("quick", "desk", "paper", "rehearsal"):
         for node in make_plan(load_cards(), scale).nodes.values():

@@ -12,6 +12,7 @@ from rankrepro.cards import Card, load_cards, row_index, where_of
 from rankrepro.claims import Claim
 from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, Json, Reports, Scale
+from rankrepro.code import METHODS
 from rankrepro.errors import ConfigError, UnknownName
 
 ALPHA = 0.05
@@ -120,7 +121,8 @@ def _row(
 
     owner, arm = arms[row]
     spec = cards[owner].arms[arm]
-    print(f"\n  {row} = {spec['fn']} (methods/{spec['fn'].split('.')[0]}.py)")
+    file = METHODS.files[METHODS.find(spec["fn"]).module].relative_to(METHODS.root)
+    print(f"\n  {row} = {spec['fn']} ({file})")
     if "candidates" in spec:
         c = spec["candidates"]
         order = f", given {c['order']}" if c.get("order", "first_stage") != "first_stage" else ""

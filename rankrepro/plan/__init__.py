@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class _Planner:
         self.only = set(self._instead(only))
         self.plan = Plan(self.scale, self._selected(papers))
         self._cells: dict[tuple[str, str, str, int], Node] = {}  # re-rankers ask for their first stage again and again
+        self._needed: list[str] = []  # arms and stages whose inputs are being planned
 
     def make(self) -> Plan:
         for key in self.plan.papers:
@@ -214,8 +216,23 @@ class _Planner:
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         key = (card.key, arm, benchmark, seed)
         if key not in self._cells:
-            self._cells[key] = self._new_cell(card, arm, benchmark, seed)
+            with self._no_circle(f"{card.key}.{arm}", card):
+                self._cells[key] = self._new_cell(card, arm, benchmark, seed)
         return self._cells[key]
+
+    @contextmanager
+    def _no_circle(self, name: str, card: Card) -> Iterator[None]:
+        """ConfigError if an arm or stage needs, by whatever way, its own result."""
+        if name in self._needed:
+            circle = " -> ".join([*self._needed[self._needed.index(name) :], name])
+            raise ConfigError(
+                f"{where_of(card)}: {circle}: each reads the next; change `inputs` or `candidates` of one"
+            )
+        self._needed.append(name)
+        try:
+            yield
+        finally:
+            self._needed.pop()
 
     def _new_cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         spec = card.arms[arm]
@@ -254,6 +271,10 @@ class _Planner:
         return self._row(card, source, benchmark)
 
     def _stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:
+        with self._no_circle(f"{card.key}.{name}", card):
+            return self._new_stage(card, name, benchmark, seed)
+
+    def _new_stage(self, card: Card, name: str, benchmark: str, seed: int) -> Node:
         """A stage for an arm on `benchmark`, unless the card gives the stage a benchmark of its own (training data)."""
         spec = card.stages[name]
         if "benchmark" in spec:
