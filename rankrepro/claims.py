@@ -20,6 +20,7 @@ nearest that does.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -57,6 +58,10 @@ class Expression:
 
     def __call__(self, values: Mapping[Any, Any]) -> Any:
         return _value(self.tree, values)
+
+    def limits(self, of_term: Callable[[Term], tuple[float, float]]) -> tuple[float, float]:
+        """The least and the largest value it can have, if each term lies between its own limits."""
+        return _limits(self.tree, of_term)
 
     @property
     def difference(self) -> tuple[Term, Term] | None:
@@ -105,6 +110,37 @@ def _value(tree: Any, values: Mapping[Any, Any]) -> Any:
             return np.mean(np.broadcast_arrays(*parts), axis=0)
         case "sum":
             return np.sum(np.broadcast_arrays(*parts), axis=0)
+    raise AssertionError(operator)
+
+
+def _limits(tree: Any, of_term: Callable[[Term], tuple[float, float]]) -> tuple[float, float]:
+    """Interval arithmetic: never too narrow, too wide where a term stands twice."""
+    if isinstance(tree, Term):
+        return of_term(tree)
+    if not isinstance(tree, tuple):
+        return float(tree), float(tree)
+    operator, *operands = tree
+    lows, highs = zip(*(_limits(operand, of_term) for operand in operands), strict=True)
+    match operator:
+        case "neg":
+            return -highs[0], -lows[0]
+        case "+" | "sum":
+            return sum(lows), sum(highs)
+        case "-":
+            return lows[0] - highs[1], highs[0] - lows[1]
+        case "*":
+            corners = [a * b if a and b else 0.0 for a in (lows[0], highs[0]) for b in (lows[1], highs[1])]
+            return min(corners), max(corners)
+        case "/":
+            return (0.0 if lows[0] >= 0 and lows[1] >= 0 else -math.inf), math.inf
+        case "abs":
+            return max(lows[0], -highs[0], 0.0), max(abs(lows[0]), abs(highs[0]))
+        case "min":
+            return min(lows), min(highs)
+        case "max":
+            return max(lows), max(highs)
+        case "mean":
+            return sum(lows) / len(lows), sum(highs) / len(highs)
     raise AssertionError(operator)
 
 
@@ -201,7 +237,7 @@ class Words:
     found     what was measured, by the form the claim has: `timing`, `difference` and `ratio` (two plain terms),
               `arm` (one), `any` (a quantity or an expression in words: {subject})
     subject   what moves, where the claim gives no quantity and the expression is not to be read out: {measure}
-    refuted   the 95 % interval excludes the target
+    refuted   the interval excludes the target
     shows     what the units there are could show: {detectable}
     needs     what more units would be needed for
     reaches   nothing is shown or refuted, where "too few data" does not say why
@@ -231,7 +267,7 @@ class Kind:
 
     direction  1: the effect must lie above the null; -1: below; 0: within +-null
     null       what the interval must exclude
-    target     what the effect must reach: a 95 % interval that excludes it refutes the claim
+    target     what the effect must reach: an interval at the level of the card that excludes it refutes the claim
     requires   keys of a claim of this kind
     reads      which of `min_effect`, `margin` and `bound` it is held against
     bound      where the claim gives none

@@ -176,7 +176,7 @@ def _rule(card: Card, claim: Claim) -> list[str]:
         f"the {100 - 100 * ALPHA / m:.4g} % interval of the {claim.kind.words.effect} {lies}",
         f"(level 1 - {ALPHA:g} / m, with m = {m}: the claims of the card that can be tested),",
         f"and p, adjusted by Holm's method over those claims, is below {ALPHA:g}",
-        f"refuted if the 95 % interval lies {refuted}",
+        f"refuted if that interval lies {refuted}, and p of the refutation, adjusted likewise, is below {ALPHA:g}",
     ]
 
 

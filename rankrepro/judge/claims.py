@@ -3,9 +3,19 @@
 Over several benchmarks a claim combines as `all_of` (p is the largest, every benchmark must agree), `any_of` (Holm: the
 smallest p times their number) or `macro` (mean effect; for a share: the benchmarks are the units).
 
-Reproduced: Holm-adjusted p < alpha over the card's m claims, and the interval at 1 - alpha / m excludes the null, and
-the effect reaches the target. Not reproduced: the 95 % interval excludes the target. Otherwise inconclusive. A claim
-that is not run still counts in m, so that a verdict does not change as others come in.
+In this order:
+
+- inconclusive: what decides has fewer than MIN_CLUSTERS clusters, or the evidence is not sound; `note` says which.
+- baseline not competent: the guard failed. What is refuted against a strawman says as little as what is confirmed.
+- not reproduced: Holm-adjusted p of the refutation < alpha over the card's m claims, and the interval at 1 - alpha / m
+  excludes the target; of an all_of on one of its B benchmarks (p times B), of an any_of on all.
+- reproduced: Holm-adjusted p < alpha over the m claims, and the interval at 1 - alpha / m excludes the null, and the
+  effect reaches the target.
+- inconclusive: neither.
+
+A claim that is not run still counts in m, so that a verdict does not change as others come in. A card whose claims are
+all false has one `reproduced` with a probability of alpha at most, a card whose claims are all true one
+`not reproduced`.
 """
 
 from __future__ import annotations
@@ -18,7 +28,7 @@ from typing import Any
 from rankrepro.claims import Claim, Expression, family_size
 from rankrepro.judge import statistics
 from rankrepro.judge.estimates import Engine, Lookup, NotRun, Part, Rule
-from rankrepro.judge.statistics import Estimate, Evidence, Proportion, interval, p_value
+from rankrepro.judge.statistics import MIN_CLUSTERS, Estimate, Evidence, Proportion, interval
 
 PLACEBO_ALPHA = 0.001
 
@@ -34,8 +44,9 @@ class Judged:
     decisive: tuple[Part, ...] = ()  # those that decide: the same, or the macro part
     p: float = 1.0
     p_holm: float | None = None
+    p_refuted: float = 1.0
+    p_refuted_holm: float | None = None
     guard: dict[str, Any] | None = None
-    permutation: float | None = None
 
     @property
     def rule(self) -> Rule:
@@ -45,22 +56,50 @@ class Judged:
     def shown(self) -> Part | None:
         """The weakest benchmark of an all_of, the strongest of an any_of."""
         sign = -1 if self.claim.combine == "any_of" else 1
-        order = [(sign * self.rule.p(part.estimate), -sign * self._gain(part)) for part in self.decisive]
+        order = [(sign * self._p(part), -sign * self._gain(part)) for part in self.decisive]
         return self.decisive[order.index(max(order))] if order else None
+
+    def _p(self, part: Part) -> float:
+        return 1.0 if part.thin else self.rule.p(part)
+
+    def combine(self) -> None:
+        """Set p and p_refuted from those of the parts."""
+        ps = [self._p(part) for part in self.decisive]
+        refuted = [1.0 if part.thin else self.rule.p_refuted(part) for part in self.decisive]
+        some = self.claim.combine == "any_of"
+        self.p = min(1.0, len(ps) * min(ps)) if some else max(ps)
+        self.p_refuted = max(refuted) if some else min(1.0, len(ps) * min(refuted))
 
     def _gain(self, part: Part) -> float:
         effect = part.estimate.effect
         return -abs(effect) if self.rule.direction == 0 else self.rule.direction * effect
 
-    def holds(self, level: float) -> bool:
-        if self.claim.combine == "any_of":
-            level = 1 - (1 - level) / len(self.decisive)
-            return any(self.rule.holds(part.estimate, level) for part in self.decisive)
-        return all(self.rule.holds(part.estimate, level) for part in self.decisive)
+    @property
+    def thin(self) -> str:
+        """Why there are too few clusters for a verdict; empty where there are enough."""
+        thin = [part for part in self.decisive if part.thin]
+        if not thin or (len(thin) < len(self.decisive) and self.claim.combine == "any_of"):
+            return ""
+        few, unit = thin[0].estimate.n_clusters, "cluster" if thin[0].estimate.n_clusters == 1 else "clusters"
+        return f"{few} {unit} of units ({thin[0].benchmark}); no verdict is given on fewer than {MIN_CLUSTERS}"
 
-    def excluded(self) -> bool:
-        every = all if self.claim.combine == "any_of" else any
-        return every(self.rule.excluded(part.estimate) for part in self.decisive)
+    def _corrected(self, level: float, every: bool) -> float:
+        """`level` of each part, where one of several is enough."""
+        return level if every else 1 - (1 - level) / len(self.decisive)
+
+    def holds(self, level: float) -> bool:
+        some = self.claim.combine == "any_of"
+        level = self._corrected(level, every=not some)
+        parts = [part for part in self.decisive if not part.thin]
+        return (any if some else all)(self.rule.holds(part.estimate, level) for part in parts)
+
+    def excluded(self, level: float) -> bool:
+        """The interval at `level` excludes the target: for an all_of one of its parts, for an any_of all."""
+        some = self.claim.combine == "any_of"
+        level = self._corrected(level, every=some)
+        return (all if some else any)(
+            not part.thin and self.rule.excluded(part.estimate, level) for part in self.decisive
+        )
 
     def verdict(self, verdicts: bool, alpha: float, m: int) -> str:
         if self.claim.identity:
@@ -69,15 +108,15 @@ class Judged:
             return "not run"
         if not verdicts:
             return "smoke"
-        if self.unsound:
+        if self.unsound or self.thin:
             return "inconclusive"
         if self.claim.role == "placebo":
             passed = self.p < PLACEBO_ALPHA and self.holds(1 - PLACEBO_ALPHA)
             return "placebo passed" if passed else "placebo failed as it must"
-        if self.excluded():
-            return "not reproduced"
         if self.guard and not self.guard["passed"]:
             return "baseline not competent"
+        if self.p_refuted_holm is not None and self.p_refuted_holm < alpha and self.excluded(1 - alpha / m):
+            return "not reproduced"
         if self.p_holm is not None and self.p_holm < alpha and self.holds(1 - alpha / m):
             return "reproduced"
         return "inconclusive"
@@ -114,8 +153,11 @@ def judge_claims(
         chosen = claim.of(benchmarks) if verdicts else list(benchmarks)
         judged.append(_estimated(claim, engine, chosen, timings or {}, alpha, strict=verdicts))
     family = [j for j in judged if j.claim.counted]
-    for j, p in zip(family, statistics.holm([j.p for j in family]), strict=True):
-        j.p_holm = None if j.missing else p
+    ps = statistics.holm([j.p for j in family])
+    refuted = statistics.holm([j.p_refuted for j in family])
+    for j, p, p_refuted in zip(family, ps, refuted, strict=True):
+        if not j.missing:
+            j.p_holm, j.p_refuted_holm = p, p_refuted
     return [_result(j, verdicts, alpha, family_size(claims)) for j in judged]
 
 
@@ -150,11 +192,7 @@ def _estimated(
     except NotRun as e:
         judged.missing = str(e)
         return judged
-    ps = [judged.rule.p(part.estimate) for part in judged.decisive]
-    judged.p = min(1.0, len(ps) * min(ps)) if claim.combine == "any_of" else max(ps)
-    above_zero = claim.tested and kind.direction > 0 and judged.rule.null == 0 and kind.estimate == "mean"
-    if above_zero and judged.shown and judged.shown.benchmark in chosen:
-        judged.permutation = engine.permutation(expression, judged.shown.benchmark, name)
+    judged.combine()
     return judged
 
 
@@ -169,7 +207,8 @@ def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
         judged.unsound = f"timing {name}: the arm against itself does not come out at 1"
     evidence = statistics.timing(measured["ratio"], measured["ci"], measured["n"])
     judged.parts = judged.decisive = (Part(f"timing {name}", evidence),)
-    judged.p = 1.0 if judged.unsound else judged.rule.p(evidence)
+    if not judged.unsound:
+        judged.combine()
     return judged
 
 
@@ -178,7 +217,7 @@ def _guard(
 ) -> dict[str, Any]:
     """The losing arm against its floor: > 0 on every benchmark of the claim (macro: on their mean)."""
     parts = [engine.macro(guard, benchmarks, "mean", key)] if macro else engine.parts(guard, benchmarks, "mean", key)
-    p, weakest = max(((p_value(part.estimate), part) for part in parts), key=lambda pair: pair[0])
+    p, weakest = max(((part.p(0.0, 1), part) for part in parts), key=lambda pair: pair[0])
     row = _numbers(weakest.estimate)
     return {"expr": guard.text, "benchmark": weakest.benchmark, **row, "p": _number(p), "passed": p < alpha}
 
@@ -204,12 +243,13 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
         "quantity": c.quantity,
         "combine": c.combine,
         "verdict": verdict,
-        "note": j.missing or j.unsound or None,
+        "note": j.missing or j.unsound or (j.thin if verdict == "inconclusive" else "") or None,
         "benchmark": shown.benchmark if shown and e else None,
         **(_numbers(e) if e else {"effect": None, "ci": [None, None], "n": None, "clusters": None, "seeds": None}),
         "p": _number(j.p) if e and c.tested else None,
         "p_holm": _number(j.p_holm),
-        "p_permutation": _number(j.permutation),
+        "p_permutation": _number(j.rule.permutation(shown)) if e and shown and c.tested else None,
+        "p_refuted": _number(j.p_refuted_holm),
         "seed_sd": _seed_sd(e),
         **{key: value if key in reads else None for key, value in c.bounds._asdict().items()},
         "needed_n": needed,
@@ -219,8 +259,7 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
         "terms": [list(term) for term in c.expression.terms] if c.expression else [],
         "guard": j.guard,
         "per_benchmark": [
-            {"benchmark": part.benchmark, **_numbers(part.estimate), "p": _number(j.rule.p(part.estimate))}
-            for part in j.parts
+            {"benchmark": part.benchmark, **_numbers(part.estimate), "p": _number(j.rule.p(part))} for part in j.parts
         ],
     }
 

@@ -222,6 +222,10 @@ class _Sentence:
                 p = judged["p_holm"]
                 corrected = f" (p = {p_value(p)})" if p is not None and p >= LEVEL else ""
                 lead = f"Significant alone, but not after correcting for all claims of this paper{corrected}"
+        elif _beyond_target(judged):
+            p = judged.get("p_refuted")
+            corrected = f" (p = {p_value(p)})" if p is not None and p >= LEVEL else ""
+            lead = f"Against the claim alone, but not after correcting for all claims of this paper{corrected}"
         elif self.words.reaches:
             lead = self._filled(self.words.reaches)
         else:
@@ -267,6 +271,18 @@ def side(judged: Judged) -> int:
     if kind.direction == 0:
         return 1 if -null < low and high < null else 0
     return kind.direction if low > null else -kind.direction if high < null else 0
+
+
+def _beyond_target(judged: Judged) -> bool:
+    """Whether the 95 % interval excludes what is claimed: alone that would refute it."""
+    low, high = judged["ci"]
+    kind = claims.KINDS[judged["kind"]]
+    target = kind.target(kind.bounds(judged))
+    if low is None or high is None:
+        return False
+    if kind.direction == 0:
+        return bool(high <= -target or low >= target)
+    return bool(low > target if kind.direction < 0 else high < target)
 
 
 def _rounded(n: int) -> int:

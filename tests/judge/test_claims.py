@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rankrepro.claims import parse
 from rankrepro.errors import ClaimError
 from rankrepro.judge.claims import judge_claims
+from rankrepro.report import sentences
 
 
 class World:
@@ -77,7 +79,7 @@ def test_what_the_units_could_have_shown():
     least = World(a=BASE + noise(1, 0), b=BASE).judge(UP | {"kind": "equivalence", "margin": 0.05})
     assert least["detectable"] == pytest.approx(3.2415 * 0.1 / 200**0.5, rel=0.1)
     share = World(a=BASE + noise(1, 0.1), b=BASE).judge(UP | {"kind": "share"})
-    assert share["detectable"] == pytest.approx(0.5 + 2.8016 * 0.5 / 200**0.5)
+    assert share["detectable"] == pytest.approx(0.5 + 2.8016 * 0.5 / 200**0.5, abs=0.005)  # exact, not normal
     measured = {"name": "t", "ratio": 0.5, "ci": [0.4, 0.625], "sound": True, "n": 50}
     timed = World().judge({"kind": "ratio", "timing": "t"}, timings={"t": measured})
     assert timed["detectable"] == pytest.approx((0.625 / 0.4) ** (-2.8016 / (2 * 1.96)), rel=0.01)
@@ -162,6 +164,81 @@ def test_pooled_measures():
         judge_claims([parse(claim | {"kind": "share"}, "p")], lookup, benchmarks=["b1"])
 
 
+# --- little data, refutation -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_no_verdict_on_fewer_than_six_clusters(n):
+    for effect in (0.1, -0.1):
+        r = World(a=BASE[:n] + effect, b=BASE[:n]).judge(UP)
+        assert r["verdict"] == "inconclusive" and f"{n} clusters of units (b1)" in r["note"]
+    placebo = World(a=BASE[:n], b=BASE[:n] + noise(1, n=n)).judge(UP | {"role": "placebo"})
+    assert placebo["verdict"] == "inconclusive" and "fewer than 6" in placebo["note"]
+
+
+def test_one_benchmark_with_few_clusters_blocks_an_all_of_and_not_an_any_of():
+    a, b = {"b1": BASE + noise(1, 0.1), "b2": BASE[:4] + 0.1}, {"b1": BASE, "b2": BASE[:4]}
+    every, some = World(a=a, b=b).judge(UP, UP | {"combine": "any_of"}, benchmarks=["b1", "b2"])
+    assert every["verdict"] == "inconclusive" and "(b2)" in every["note"]
+    assert some["verdict"] == "reproduced" and some["note"] is None
+
+
+def test_p_is_the_larger_of_bootstrap_and_permutation():
+    """The same difference on every one of eight units: no spread to speak of, and still only eight units."""
+    r = World(a=BASE[:8] + noise(1, 0.1, 8, sd=0.001), b=BASE[:8]).judge(UP)
+    assert r["p"] == r["p_permutation"] == pytest.approx(0.5**8, abs=1e-6) and r["per_benchmark"][0]["p"] == r["p"]
+    arms = {"a": {b: BASE[:5] + 0.1 for b in ("b1", "b2")}, "b": {b: BASE[:5] for b in ("b1", "b2")}}
+    macro = World(**arms).judge(UP | {"combine": "macro"}, benchmarks=["b1", "b2"])
+    assert macro["p"] == macro["p_permutation"] == pytest.approx(0.5**10, abs=1e-6)
+    margin = {"kind": "noninferiority", "margin": 0.02}
+    assert World(a=BASE[:8] + noise(1, 0, 8, sd=0.001), b=BASE[:8]).judge(UP | margin)["p"] == pytest.approx(
+        0.5**8, abs=1e-6
+    )
+
+
+def test_a_rate_has_an_exact_interval():
+    rate = {"kind": "superiority", "measure": "Success@1", "expr": "m(a)"}
+    r = World(a=np.ones(16)).judge(rate)
+    assert r["effect"] == 1 and r["ci"] == [pytest.approx(stats.beta.ppf(0.025, 16, 1), abs=1e-6), 1]
+    halves = World(a=np.array([0.5, 1] * 8)).judge(rate | {"measure": "MalformedRate"})
+    assert (
+        halves["effect"] == 0.75 and halves["ci"][0] < stats.binomtest(12, 16).proportion_ci(0.95, "exact").low + 1e-9
+    )
+    above = World(a=np.clip(BASE, 0, 1)).judge(rate)
+    assert above["ci"][1] - above["ci"][0] < 0.05  # no rate: the mean of fractions
+
+
+def test_intervals_of_bounded_measures_end_at_their_bounds():
+    a, b = np.array([0.9, 0.7, 1.0, 0.1]), np.array([0.0, 0.1, 0.0, 0.0])
+    some = World(a=a, b=b).judge(UP, verdicts=False)
+    assert -1 < some["ci"][0] < some["effect"] and some["ci"][1] == 1
+    assert World(a=a[2:], b=b[2:]).judge(UP, verdicts=False)["ci"] == [None, None]  # two queries tell nothing
+    seconds = World(a=10 * a, b=b).judge(UP | {"measure": "Seconds"}, verdicts=False)
+    assert seconds["ci"][1] > 10  # no measure with an end
+
+
+def test_refuting_takes_the_level_of_the_card():
+    """Below the target by the 95 % interval and not by that of ten claims."""
+    spread = noise(1, sd=0.05)
+    world = World(a=BASE + spread - spread.mean(), b=BASE)
+    alone = world.judge(UP | {"min_effect": 0.008})
+    assert alone["ci"][1] < 0.008 and alone["p_refuted"] < 0.05 and alone["verdict"] == "not reproduced"
+    ten = world.judge(*[UP | {"min_effect": 0.008} for _ in range(10)])
+    assert {c["verdict"] for c in ten} == {"inconclusive"} and ten[0]["p_refuted"] > 0.05
+    assert "Against the claim alone, but not after correcting" in sentences.verdict(ten[0], "p", {})
+
+
+def test_refuting_an_all_of_takes_the_level_of_its_benchmarks():
+    names = [f"b{i}" for i in range(10)]
+    spread = noise(1, sd=0.05)
+    a = {b: BASE + noise(i, 0.05, sd=0.02) for i, b in enumerate(names)} | {"b0": BASE + spread - spread.mean()}
+    world = World(a=a, b={b: BASE for b in names})
+    claim = UP | {"min_effect": 0.008}
+    assert world.judge(claim, benchmarks=["b0"])["verdict"] == "not reproduced"
+    assert world.judge(claim, benchmarks=names)["verdict"] == "inconclusive"
+    assert world.judge(claim | {"combine": "any_of"}, benchmarks=names)["verdict"] == "reproduced"
+
+
 # --- several benchmarks, units, guards -------------------------------------------------------------------------------
 
 
@@ -220,7 +297,10 @@ def test_the_guard_names_a_strawman():
     r = World(**arms).judge(claim)
     assert r["verdict"] == "baseline not competent" and r["guard"]["passed"] is False
     assert World(**arms | {"floor": BASE - 0.2 + noise(2)}).judge(claim)["verdict"] == "reproduced"
-    assert World(**arms | {"a": BASE + noise(1, -0.05)}).judge(claim)["verdict"] == "not reproduced"
+    # what is refuted against a strawman says as little as what is confirmed
+    assert World(**arms | {"a": BASE + noise(1, -0.05)}).judge(claim)["verdict"] == "baseline not competent"
+    sound = arms | {"floor": BASE - 0.2 + noise(2), "a": BASE + noise(1, -0.05)}
+    assert World(**sound).judge(claim)["verdict"] == "not reproduced"
     assert World(a=BASE, b=BASE).judge(claim)["note"] == "p.floor on b1"
 
 
