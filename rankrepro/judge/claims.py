@@ -254,12 +254,19 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
         **{key: value if key in reads else None for key, value in c.bounds._asdict().items()},
         "needed_n": needed,
         "n_effective": _number(e.n_effective) if isinstance(e, Estimate | Proportion) else None,
-        "detectable": _number(j.rule.detectable(e, alpha / m)) if e and c.tested else None,
+        "detectable": _number(j.rule.detectable(j.decisive, c.combine, alpha / m)) if e and c.tested else None,
         "where": c.where,
         "terms": [list(term) for term in c.expression.terms] if c.expression else [],
         "guard": j.guard,
         "per_benchmark": [
-            {"benchmark": part.benchmark, **_numbers(part.estimate), "p": _number(j.rule.p(part))} for part in j.parts
+            {
+                "benchmark": part.benchmark,
+                **_numbers(part.estimate),
+                "p": _number(j.rule.p(part)),
+                "unit_sd": _unit_sd(part.estimate),
+                "seed_sd": _seed_sd(part.estimate),
+            }
+            for part in j.parts
         ],
     }
 
@@ -273,6 +280,11 @@ def _numbers(e: Evidence) -> dict[str, Any]:
         "clusters": e.n_clusters,
         "seeds": e.n_seeds,
     }
+
+
+def _unit_sd(e: Evidence) -> float | None:
+    """Standard deviation of a unit that explains the variance over clusters, were units independent."""
+    return _number(math.sqrt(e.unit_variance * e.n_units)) if isinstance(e, Estimate) else None
 
 
 def _seed_sd(e: Evidence | None) -> float | None:

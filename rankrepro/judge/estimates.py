@@ -12,7 +12,8 @@ import numpy as np
 
 from rankrepro.claims import Claim, Expression, Term
 from rankrepro.errors import ClaimError
-from rankrepro.judge import measures, statistics
+from rankrepro.judge import measures, power, statistics
+from rankrepro.judge.power import Spread
 from rankrepro.judge.statistics import (
     MIN_CLUSTERS,
     Estimate,
@@ -48,7 +49,7 @@ class Part:
     pairs: tuple[Paired, ...] = ()
     stream: tuple[int, int] = (0, 0)
     n_boot: int = statistics.DRAWS
-    _known: dict[tuple[float, int], float] = field(default_factory=dict)  # permutation tests, each asked for often
+    _known: dict[tuple[str, float, int], float] = field(default_factory=dict)  # p-values, each asked for often
 
     @property
     def thin(self) -> bool:
@@ -57,13 +58,16 @@ class Part:
 
     def p(self, null: float, direction: int) -> float:
         """One-sided p: the larger of the interval inverted and, of a paired difference, the permutation test."""
-        p = p_value(self.estimate, null, direction)
-        return max(p, self.permutation(null, direction)) if self.pairs else p
+        key = ("bootstrap", null, direction)
+        if key not in self._known:
+            self._known[key] = p_value(self.estimate, null, direction)
+        return max(self._known[key], self.permutation(null, direction)) if self.pairs else self._known[key]
 
     def permutation(self, null: float, direction: int) -> float:
-        if (null, direction) not in self._known:
-            self._known[null, direction] = permutation_p(self.pairs, null, direction, self.stream, self.n_boot)
-        return self._known[null, direction]
+        key = ("permutation", null, direction)
+        if key not in self._known:
+            self._known[key] = permutation_p(self.pairs, null, direction, self.stream, self.n_boot)
+        return self._known[key]
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,18 @@ class Rule:
             return high <= -self.target or low >= self.target
         return low > self.target if self.direction < 0 else high < self.target
 
-    def detectable(self, e: Evidence, alpha: float) -> float | None:
-        """The effect that this evidence's spread and n exclude the null with; of an equivalence the least margin."""
-        z = statistics.deviates(alpha, self.power)
-        if isinstance(e, Timing):
-            return self.null * math.exp(-z * e.log_se)
-        if isinstance(e, Proportion):
-            return statistics.detectable_share(e.n_effective, self.null, alpha, self.power)
-        return z * e.se if self.direction == 0 else self.null + self.direction * z * e.se
+    def detectable(self, parts: Sequence[Part], combine: str, alpha: float) -> float | None:
+        """The effect, on all parts, that they show with this spread and n; of an equivalence the least margin."""
+        estimates = [part.estimate for part in parts]
+        if all(isinstance(e, Proportion) for e in estimates):
+            n = [e.n_effective for e in estimates if isinstance(e, Proportion)]
+            return power.detectable_share(n, combine, alpha, self.null, self.target, self.power)
+        if isinstance(estimates[0], Timing):
+            return self.null * math.exp(-statistics.deviates(alpha, self.power) * estimates[0].log_se)
+        spreads = [Spread.seen(e) for e in estimates if isinstance(e, Estimate)]
+        if not all(math.isfinite(sum(spread.variances)) for spread in spreads):
+            return None
+        return power.detectable(spreads, combine, alpha, self.null, self.target, self.direction, self.power)
 
     def needed_n(self, e: Evidence, alpha: float) -> int | None:
         """Units that the smallest effect of interest needs to exclude the null, at the observed spread."""

@@ -32,11 +32,12 @@ import bisect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from rankrepro.errors import BenchmarkError
 
@@ -89,6 +90,7 @@ class Estimate:
     df               degrees of freedom of the sum of both
     n_effective      number of clusters of equal size that would be as many: (sum n_c)^2 / sum n_c^2
     limits           the least and the largest value that the effect can have at all
+    components       (variance, degrees of freedom) of what adds up to both: clusters of each benchmark, seeds
     """
 
     effect: float
@@ -101,12 +103,13 @@ class Estimate:
     df: float
     n_effective: float
     limits: tuple[float, float] = (-math.inf, math.inf)
+    components: tuple[tuple[float, float], ...] = ()
 
     @property
     def se(self) -> float:
         return math.sqrt(self.unit_variance + self.seed_variance)
 
-    @property
+    @cached_property
     def expansion(self) -> float:
         """The factor f of the module's formula."""
         with np.errstate(invalid="ignore"):
@@ -193,6 +196,7 @@ def bootstrap(
         df=_satterthwaite(parts),
         n_effective=sum(g.effective for g in groups),
         limits=limits,
+        components=tuple(parts),
     )
 
 
@@ -270,12 +274,19 @@ def _jackknife(without: Array, effect: float) -> float:
 
 
 def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
-    """Degrees of freedom of a sum of variances, from (variance, df) of each, every variance at its upper 80 % limit."""
-    upper = [v * df / float(stats.chi2.ppf(0.2, df)) for v, df in parts]
-    total = sum(upper)
+    """`satterthwaite` of (variance, df) pairs; the least df where a variance is unknown or all are 0."""
+    variances, dfs = zip(*parts, strict=True)
+    total = sum(variances)
     if total == 0 or not math.isfinite(total):
-        return min(df for _, df in parts)
-    return total**2 / sum(u**2 / df for u, (_, df) in zip(upper, parts, strict=True))
+        return float(min(dfs))
+    return float(satterthwaite(np.array(variances, dtype=float), dfs))
+
+
+def satterthwaite(variances: Array, dfs: Sequence[float]) -> Array:
+    """Degrees of freedom of sums of variances [components, ...], every one at its upper 80 % limit."""
+    df = np.array(dfs, dtype=float).reshape(-1, *[1] * (variances.ndim - 1))
+    upper = variances * df / (2 * special.gammaincinv(df / 2, 0.2))
+    return np.asarray(upper.sum(axis=0) ** 2 / (upper**2 / df).sum(axis=0))
 
 
 # --- reading an estimate ---------------------------------------------------------------------------------------------
@@ -286,12 +297,12 @@ def interval(estimate: Evidence, level: float = 0.95) -> tuple[float, float]:
     tail = (1 - level) / 2
     if isinstance(estimate, Proportion):
         n, x = estimate.n_effective, estimate.effect * estimate.n_effective
-        low = float(stats.beta.ppf(tail, x, n - x + 1)) if x > 0 else 0.0
-        return low, float(stats.beta.isf(tail, x + 1, n - x)) if x < n else 1.0
+        low = float(special.betaincinv(x, n - x + 1, tail)) if x > 0 else 0.0
+        return low, float(special.betainccinv(x + 1, n - x, tail)) if x < n else 1.0
     if isinstance(estimate, Timing):
-        span = math.exp(float(stats.norm.isf(tail)) * estimate.log_se)
+        span = math.exp(-float(special.ndtri(tail)) * estimate.log_se)
         return estimate.effect / span, estimate.effect * span
-    z = float(stats.t.isf(tail, estimate.df)) * estimate.expansion
+    z = -float(special.stdtrit(estimate.df, tail)) * estimate.expansion
     if not (math.isfinite(estimate.effect) and math.isfinite(z) and math.isfinite(estimate.se)):
         return -math.inf, math.inf
     low, high = -_upper(-estimate.effect, -estimate.draws, z), _upper(estimate.effect, estimate.draws, z)
@@ -308,10 +319,10 @@ def p_value(estimate: Evidence, null: float = 0.0, direction: int = 1) -> float:
         n, x = estimate.n_effective, estimate.effect * estimate.n_effective
         if direction < 0:
             x, null = n - x, 1 - null
-        return float(stats.beta.cdf(null, x, n - x + 1)) if x > 0 else 1.0
+        return float(special.betainc(x, n - x + 1, null)) if x > 0 else 1.0
     if isinstance(estimate, Timing):
         distance = direction * math.log(estimate.effect / null)
-        return float(stats.norm.sf(distance / estimate.log_se)) if estimate.log_se > 0 else float(distance <= 0)
+        return float(special.ndtr(-(distance / estimate.log_se))) if estimate.log_se > 0 else float(distance <= 0)
     if not (math.isfinite(estimate.effect) and math.isfinite(estimate.se)):
         return 1.0
     effect, null, draws = direction * estimate.effect, direction * null, direction * estimate.draws
@@ -319,24 +330,24 @@ def p_value(estimate: Evidence, null: float = 0.0, direction: int = 1) -> float:
     n_boot = len(draws)
     below = float((draws <= null).sum())
     if below >= TAIL:
-        z = -float(stats.norm.ppf(below / n_boot))
+        z = -float(special.ndtri(below / n_boot))
     else:
         edge = np.quantile(draws, TAIL / n_boot)
-        z = float(stats.norm.isf(TAIL / n_boot)) * (effect - null) / (effect - edge) if effect > edge else math.inf
-    return float(max(stats.t.sf(z / estimate.expansion, estimate.df), 1 / (n_boot + 1)))
+        z = -float(special.ndtri(TAIL / n_boot)) * (effect - null) / (effect - edge) if effect > edge else math.inf
+    return float(max(special.stdtr(estimate.df, -z / estimate.expansion), 1 / (n_boot + 1)))
 
 
 def _upper(effect: float, draws: Array, z: float) -> float:
     """The quantile of `draws` at `z` > 0 normal deviates, continued linearly beyond the outermost TAIL draws."""
     draws = np.where(np.isnan(draws), np.inf, draws)
-    reach = min(z, float(stats.norm.isf(TAIL / len(draws))))
-    edge = float(np.quantile(draws, stats.norm.cdf(reach)))
+    reach = min(z, -float(special.ndtri(TAIL / len(draws))))
+    edge = float(np.quantile(draws, special.ndtr(reach)))
     return effect + (edge - effect) * z / reach if z > reach else edge
 
 
 def timing(ratio: float, ci: Sequence[float], n: int) -> Timing:
     """A measured ratio with its 95 % interval, over n units timed in both arms."""
-    return Timing(ratio, math.log(ci[1] / ci[0]) / (2 * float(stats.norm.isf(0.025))), n, n)
+    return Timing(ratio, math.log(ci[1] / ci[0]) / (-2 * float(special.ndtri(0.025))), n, n)
 
 
 def proportion(values: NDArray[Any], clusters: Sequence[str], seeds: int = 1) -> Proportion:
@@ -358,7 +369,7 @@ def proportion(values: NDArray[Any], clusters: Sequence[str], seeds: int = 1) ->
     if (total := sum(v for v, _ in parts)) > 0:
         # few clusters: Korn and Graubard's adjustment of degrees of freedom, 1 for independent units
         df = _satterthwaite(parts) if len(parts) > 1 else parts[0][1]
-        t_units, t_clusters = stats.t.isf(0.025, max(n - 1, 1)), stats.t.isf(0.025, df)
+        t_units, t_clusters = special.stdtrit(max(n - 1, 1), 0.025), special.stdtrit(df, 0.025)
         effective = min(p * (1 - p) / total * float(t_units / t_clusters) ** 2, float(n))
     return Proportion(p, n, group.n, max(seeds, s), effective)
 
@@ -437,16 +448,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def deviates(alpha: float, power: float) -> float:
     """Standard errors an effect must be off its null for the two-sided interval at 1 - alpha to exclude it so often."""
-    return float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power))
-
-
-def detectable_share(n: float, null: float, alpha: float, power: float) -> float | None:
-    """The true share of which `n` independent units have an interval at 1 - alpha above `null` with this power.
-
-    X of n units suffice if X >= least; a Beta(least, n - least + 1) has the quantiles of the share that does.
-    """
-    least = least_wins(n, null, 1 - alpha)
-    return float(stats.beta.ppf(power, least, max(n - least, 0.0) + 1)) if math.isfinite(least) else None
+    return -float(special.ndtri(alpha / 2) + special.ndtri(1 - power))
 
 
 def required_n(

@@ -71,11 +71,14 @@ def test_inconclusive_states_the_n_it_would_need():
 
 def test_what_the_units_could_have_shown():
     """n = 200 and sd = 0.1 find 2.8 standard errors with a power of 80 %; half the spread, half the effect."""
-    r = World(a=BASE + noise(1, 0.01), b=BASE).judge(UP)
+    r = World(a=BASE + noise(1, 0.01), b=BASE).judge(UP | {"min_effect": 0.001})
     assert r["detectable"] == pytest.approx(2.8016 * 0.1 / 200**0.5, rel=0.1)
     assert r["terms"] == [["p.a", "nDCG@10"], ["p.b", "nDCG@10"]] and r["where"] is None and r["n_effective"] == 200
-    half = World(a=BASE + noise(1, 0.01) / 2, b=BASE).judge(UP)
-    assert half["detectable"] == pytest.approx(r["detectable"] / 2)
+    half = World(a=BASE + noise(1, 0.01) / 2, b=BASE).judge(UP | {"min_effect": 0.001})
+    assert half["detectable"] == pytest.approx(r["detectable"] / 2, abs=1e-5)
+    least = World(a=BASE + noise(1, 0.01) / 2, b=BASE).judge(UP | {"min_effect": 0.02})
+    # the effect that is seen must reach min_effect too
+    assert least["detectable"] == pytest.approx(0.02 + 0.8416 * 0.05 / 200**0.5, rel=0.02)
     least = World(a=BASE + noise(1, 0), b=BASE).judge(UP | {"kind": "equivalence", "margin": 0.05})
     assert least["detectable"] == pytest.approx(3.2415 * 0.1 / 200**0.5, rel=0.1)
     share = World(a=BASE + noise(1, 0.1), b=BASE).judge(UP | {"kind": "share"})

@@ -287,9 +287,6 @@ def test_the_least_number_of_wins_is_that_of_the_exact_interval():
     for n, null in ((16, 0.5), (40, 0.7), (5, 0.5)):
         wins = [w for w in range(1, n + 1) if stats.binomtest(w, n).proportion_ci(0.95, "exact").low > null]
         assert statistics.least_wins(n, null, 0.95) == (wins[0] if wins else math.inf)
-    shown = statistics.detectable_share(40, 0.5, 0.05, 0.8)
-    assert stats.binom.sf(statistics.least_wins(40, 0.5, 0.95) - 1, 40, shown) == pytest.approx(0.8)
-    assert statistics.detectable_share(5, 0.5, 0.05, 0.8) is None  # five of five do not exclude a half
 
 
 def test_holm_by_hand():
