@@ -6,12 +6,16 @@ smallest p times their number) or `macro` (mean effect; for a share: the benchma
 In this order:
 
 - inconclusive: what decides has fewer than MIN_CLUSTERS clusters, or the evidence is not sound; `note` says which.
-- baseline not competent: the guard failed. What is refuted against a strawman says as little as what is confirmed.
+- baseline not competent: the guard failed, or a rival lies below its level. What is refuted against a strawman says as
+  little as what is confirmed.
 - not reproduced: Holm-adjusted p of the refutation < alpha over the card's m claims, and the interval at 1 - alpha / m
   excludes the target; of an all_of on one of its B benchmarks (p times B), of an any_of on all.
 - reproduced: Holm-adjusted p < alpha over the m claims, and the interval at 1 - alpha / m excludes the null, and the
   effect reaches the target.
-- inconclusive: neither.
+- inconclusive: neither, or an alarm (`rankrepro.judge.alarms`) rang for what would be reproduced; `note` says which.
+
+A placebo that names its floor must be equal to it, within a margin: `failed as it must` takes a 95 % interval within,
+`passed` a difference from its rival or above its floor at 0.001. One that does neither is inconclusive.
 
 A claim that is not run still counts in m, so that a verdict does not change as others come in. A card whose claims are
 all false has one `reproduced` with a probability of alpha at most, a card whose claims are all true one
@@ -22,11 +26,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from rankrepro.claims import Claim, Expression, family_size
-from rankrepro.judge import statistics
+from rankrepro.claims import Claim, Expression, Levels, family_size
+from rankrepro.judge import alarms, statistics
 from rankrepro.judge.estimates import Engine, Lookup, NotRun, Part, Rule
 from rankrepro.judge.statistics import MIN_CLUSTERS, Estimate, Evidence, Proportion, interval
 
@@ -47,6 +51,10 @@ class Judged:
     p_refuted: float = 1.0
     p_refuted_holm: float | None = None
     guard: dict[str, Any] | None = None
+    floor: dict[str, Any] | None = None
+    below_level: list[dict[str, Any]] = field(default_factory=list)
+    differs: float | None = None
+    alarm: str = ""
 
     @property
     def rule(self) -> Rule:
@@ -112,14 +120,23 @@ class Judged:
             return "inconclusive"
         if self.claim.role == "placebo":
             passed = self.p < PLACEBO_ALPHA and self.holds(1 - PLACEBO_ALPHA)
-            return "placebo passed" if passed else "placebo failed as it must"
-        if self.guard and not self.guard["passed"]:
+            if passed or (self.floor and self.floor["above"]):
+                return "placebo passed"
+            return "placebo failed as it must" if not self.floor or self.floor["equal"] else "inconclusive"
+        if (self.guard and not self.guard["passed"]) or self.below_level:
             return "baseline not competent"
         if self.p_refuted_holm is not None and self.p_refuted_holm < alpha and self.excluded(1 - alpha / m):
             return "not reproduced"
         if self.p_holm is not None and self.p_holm < alpha and self.holds(1 - alpha / m):
-            return "reproduced"
+            return "inconclusive" if self.alarm else "reproduced"
         return "inconclusive"
+
+    def note(self, verdict: str) -> str | None:
+        """What is missing, or why the verdict is none."""
+        if verdict == "baseline not competent":
+            return "; ".join(map(_below, self.below_level)) or None
+        unsettled = self.thin or self.alarm or (_floor_note(self.floor) if self.floor else "")
+        return self.missing or self.unsound or (unsettled if verdict == "inconclusive" else "") or None
 
 
 def judge_claims(
@@ -130,6 +147,7 @@ def judge_claims(
     verdicts: bool = True,
     tagged: Callable[[str, str], set[str]] = lambda benchmark, tag: set(),
     timings: Mapping[str, Mapping[str, Any]] | None = None,
+    levels: Levels | None = None,
     alpha: float = 0.05,
     seed: int = 0,
     n_boot: int = statistics.DRAWS,
@@ -142,6 +160,7 @@ def judge_claims(
     verdicts    False at a scale that gives none: every claim that ran is 'smoke', on all benchmarks there are
     tagged      (benchmark, tag) -> units, for claims with `where`
     timings     name -> ratio, ci, sound, n, for claims with `timing`
+    levels      what rows must reach to be a rival (`rankrepro.claims.levels`)
     alpha       family-wise level of the card's claims
     n_boot      draws; with 1,000 or fewer no p-value could be below the level of placebos
     """
@@ -151,14 +170,27 @@ def judge_claims(
     for claim in claims:
         engine = Engine(lookup, tagged, claim.where or "", seed, n_boot)
         chosen = claim.of(benchmarks) if verdicts else list(benchmarks)
-        judged.append(_estimated(claim, engine, chosen, timings or {}, alpha, strict=verdicts))
+        found = _estimated(claim, engine, chosen, timings or {}, alpha, strict=verdicts)
+        if not found.missing and claim.role == "claim":
+            found.below_level = alarms.below_level(
+                claim, lookup, [part.benchmark for part in found.parts], levels or {}
+            )
+        judged.append(found)
     family = [j for j in judged if j.claim.counted]
     ps = statistics.holm([j.p for j in family])
     refuted = statistics.holm([j.p_refuted for j in family])
     for j, p, p_refuted in zip(family, ps, refuted, strict=True):
         if not j.missing:
             j.p_holm, j.p_refuted_holm = p, p_refuted
-    return [_result(j, verdicts, alpha, family_size(claims)) for j in judged]
+    m = family_size(claims)
+    if verdicts:
+        passed = [j.claim for j in judged if j.verdict(verdicts, alpha, m) == "placebo passed"]
+        for j in (j for j in judged if j.verdict(verdicts, alpha, m) == "reproduced" and j.claim.expression):
+            where = [part.benchmark for part in j.parts]
+            j.alarm = alarms.of(
+                j.claim, claims, passed, Engine(lookup, tagged, j.claim.where or "", seed, n_boot), where
+            )
+    return [_result(j, verdicts, alpha, m) for j in judged]
 
 
 def _estimated(
@@ -193,7 +225,46 @@ def _estimated(
         judged.missing = str(e)
         return judged
     judged.combine()
+    judged.differs = alarms.differing(expression, engine, chosen)
+    if claim.floor and claim.role == "placebo":
+        judged.floor = _floor(claim, engine, chosen, macro)
     return judged
+
+
+def _floor(claim: Claim, engine: Engine, benchmarks: Sequence[str], macro: bool) -> dict[str, Any]:
+    """A placebo against what it must be equal to: on every benchmark, or (macro) on their mean."""
+    assert claim.floor is not None
+    key, margin = f"{claim.id} floor", claim.floor_margin
+    parts = [engine.macro(claim.floor, benchmarks, "mean", key)] if macro else None
+    parts = parts or engine.parts(claim.floor, benchmarks, "mean", key)
+    rule = Rule(0, margin, margin)
+    above = min(1.0, len(parts) * min(part.p(0.0, 1) for part in parts))
+    # shown, the one that is the farthest from its floor by what is known of it
+    worst = max(parts, key=rule.p)
+    equal = all(not part.thin and rule.holds(part.estimate, 0.95) for part in parts)
+    return {
+        "expr": claim.floor.text,
+        "benchmark": worst.benchmark,
+        **_numbers(worst.estimate),
+        "margin": margin,
+        "p": _number(rule.p(worst)),
+        "p_above": _number(above),
+        "equal": equal,
+        "above": above < PLACEBO_ALPHA and not equal,
+    }
+
+
+def _floor_note(floor: Mapping[str, Any]) -> str:
+    """Why a placebo that is not above its floor is not equal to it either."""
+    low, high = floor["ci"]
+    far = "lies below" if high is not None and high < 0 else "is not shown to be equal to"
+    ends = "" if low is None else f" (95 % CI {low:.3f} to {high:.3f} on {floor['benchmark']})"
+    return f"the placebo {far} its floor {floor['expr']}, within {floor['margin']:g}{ends}"
+
+
+def _below(row: Mapping[str, Any]) -> str:
+    arm, measure, benchmark = row["arm"], row["measure"], row["benchmark"]
+    return f"{arm} reaches {row['value']:.3f} {measure} on {benchmark}, below its level of {row['level']:g}"
 
 
 def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
@@ -243,7 +314,7 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
         "quantity": c.quantity,
         "combine": c.combine,
         "verdict": verdict,
-        "note": j.missing or j.unsound or (j.thin if verdict == "inconclusive" else "") or None,
+        "note": j.note(verdict),
         "benchmark": shown.benchmark if shown and e else None,
         **(_numbers(e) if e else {"effect": None, "ci": [None, None], "n": None, "clusters": None, "seeds": None}),
         "p": _number(j.p) if e and c.tested else None,
@@ -258,6 +329,9 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
         "where": c.where,
         "terms": [list(term) for term in c.expression.terms] if c.expression else [],
         "guard": j.guard,
+        "floor": j.floor,
+        "below_level": j.below_level,
+        "differs": _number(j.differs),
         "per_benchmark": [
             {
                 "benchmark": part.benchmark,

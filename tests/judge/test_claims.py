@@ -326,6 +326,104 @@ def test_placebos():
     assert one_of_two.judge(placebo, benchmarks=["b1", "b2"])["verdict"] == "placebo passed"
 
 
+HALF_LEAK = {"p": BASE - 0.1, "rival": BASE, "random": BASE - 0.4}  # sees half of the truth, and loses to the rival
+
+
+def test_a_placebo_is_compared_with_its_floor():
+    placebo = {"role": "placebo", "expr": "m(p) - m(rival)"}
+    arms = {name: v + noise(i, sd=0.05) for i, (name, v) in enumerate(HALF_LEAK.items(), 1)}
+    blind = World(**arms).judge(placebo)
+    assert blind["verdict"] == "placebo failed as it must" and blind["floor"] is None
+    seen = World(**arms).judge(placebo | {"floor": "m(random)"})
+    assert seen["verdict"] == "placebo passed" and seen["floor"]["above"] and not seen["floor"]["equal"]
+    assert "still it is above its floor: +0.29" in sentences.verdict(seen, "p", {})
+    sound = World(**arms | {"p": arms["random"] + noise(9, sd=0.05)}).judge(placebo | {"floor": "m(random)"})
+    assert sound["verdict"] == "placebo failed as it must" and sound["floor"]["equal"]
+    assert "it is where it must be" in sentences.verdict(sound, "p", {})
+
+
+def test_a_placebo_that_is_neither_equal_to_its_floor_nor_above_is_inconclusive():
+    placebo = {"role": "placebo", "expr": "m(p) - m(rival)", "floor": "m(random)"}
+    arms = {name: v + noise(i, sd=0.05) for i, (name, v) in enumerate(HALF_LEAK.items(), 1)}
+    below = World(**arms | {"p": arms["random"] - 0.2}).judge(placebo)
+    assert below["verdict"] == "inconclusive" and "lies below its floor m(random), within 0.05" in below["note"]
+    few = World(**{k: v[:12] for k, v in arms.items()} | {"p": arms["random"][:12] + noise(9, n=12, sd=0.2)})
+    assert few.judge(placebo)["verdict"] == "inconclusive"
+    assert few.judge(placebo | {"margin": 0.5})["verdict"] == "placebo failed as it must"
+
+
+def test_a_claim_whose_placebo_passed_is_not_reproduced():
+    placebo = UP | {"role": "placebo", "expr": "m(p) - m(b)"}
+    arms = {"a": BASE + noise(1, 0.2), "b": BASE, "p": BASE + noise(2, 0.1), "c": BASE}
+    claim, other, _ = World(**arms).judge(UP, UP | {"expr": "m(a) - m(c)"}, placebo)
+    assert claim["verdict"] == "inconclusive" and "the placebo c2 passed" in claim["note"]
+    assert "The evidence is not sound: the placebo c2 passed" in sentences.verdict(claim, "p", {})
+    assert other["verdict"] == "reproduced"  # another comparison
+
+
+# --- alarms ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_placebo_equal_to_the_arm_is_an_alarm():
+    """Nothing was destroyed; against its own rival, which is stronger, the placebo fails all the same."""
+    up = BASE + noise(1, 0.1)
+    arms = {"a": up, "b": BASE, "p": up, "strong": BASE + 0.5}
+    claim, placebo = World(**arms).judge(UP, UP | {"role": "placebo", "expr": "m(p) - m(strong)"})
+    assert placebo["verdict"] == "placebo failed as it must"
+    assert claim["verdict"] == "inconclusive" and claim["note"] == "p.p, a placebo, is equal to p.a on every unit"
+
+
+def test_an_arm_at_its_ceiling_is_an_alarm():
+    stolen = World(a=np.ones(200), b=np.clip(BASE, 0, 0.9)).judge(UP)
+    assert stolen["verdict"] == "inconclusive" and "reaches its ceiling in nDCG@10 on every unit" in stolen["note"]
+    ceiling = np.clip(BASE + 0.3, 0, 1)
+    world = World(a=ceiling, b=np.clip(BASE, 0, 0.9))
+    assert world.judge(UP)["verdict"] == "reproduced"
+    world.arms["ceiling of p.a"] = {"b1": ceiling}  # what the best order of its candidates gives
+    assert world.judge(UP)["verdict"] == "inconclusive"
+    world.arms["ceiling of p.b"] = world.arms["p.b"]  # recall at the depth of the list: any order is the best
+    assert world.judge(UP)["verdict"] == "reproduced"
+
+
+@pytest.mark.parametrize("kind", ["noninferiority", "equivalence"])
+def test_doing_nothing_is_no_evidence_of_doing_no_harm(kind):
+    claim = UP | {"kind": kind, "margin": 0.02}
+    same = World(a=BASE, b=BASE).judge(claim)
+    assert same["verdict"] == "inconclusive" and same["note"] == "p.a and p.b are identical on all 200 units"
+    assert same["differs"] == 0
+    hardly = BASE + np.where(np.arange(200) < 5, 0.1, 0)
+    few = World(a=hardly, b=BASE).judge(claim)
+    assert few["verdict"] == "inconclusive" and "differ on 5 of 200 units" in few["note"] and few["differs"] == 0.025
+    assert World(a=BASE + noise(1, 0, sd=0.02), b=BASE).judge(claim)["verdict"] == "reproduced"
+    # no worse than a rival, because it hands back the order that the rival is to be compared with
+    handed = World(a=BASE, b=BASE + noise(1, 0, sd=0.02), floor=BASE - 0.3).judge(
+        claim | {"guard": "max(m(b), m(first)) - m(floor)"}
+    )
+    assert handed["verdict"] == "not run"
+    handed = World(a=BASE, b=BASE + noise(1, 0, sd=0.02), first=BASE, floor=BASE - 0.3).judge(
+        claim | {"guard": "m(first) - m(floor)"}
+    )
+    assert handed["verdict"] == "inconclusive" and "p.a and p.first are identical" in handed["note"]
+
+
+# --- levels ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rival_below_its_level_is_not_competent():
+    """Its gain over the floor was cut from +0.4 to +0.03: enough for a guard, and a win over it proves nothing."""
+    crippled = {"a": BASE + noise(1, -0.1), "b": BASE - 0.37 + noise(2, 0, sd=0.02), "floor": BASE - 0.4}
+    claim, levels = UP | {"guard": "m(b) - m(floor)"}, {"p.b": {"nDCG@10": {"b1": 0.45, "elsewhere": 0.9}}}
+    assert World(**crippled).judge(claim)["verdict"] == "reproduced"
+    r = World(**crippled).judge(claim, levels=levels)
+    assert r["verdict"] == "baseline not competent" and r["guard"]["passed"]
+    assert r["below_level"] == [
+        {"arm": "p.b", "benchmark": "b1", "measure": "nDCG@10", "level": 0.45, "value": r["below_level"][0]["value"]}
+    ]
+    assert "nDCG@10 on b1, below its level of 0.45: no rival to beat." in sentences.verdict(r, "p", {})
+    sound = crippled | {"a": BASE + noise(1, 0.2), "b": BASE}
+    assert World(**sound).judge(claim, levels=levels)["verdict"] == "reproduced"
+
+
 def test_results_do_not_depend_on_the_order_of_claims():
     world = World(a=BASE + noise(1, 0.02), b=BASE, c=BASE + noise(2, 0.01))
     claims = [UP | {"id": "x"}, UP | {"id": "y", "expr": "m(c) - m(b)"}]
