@@ -20,6 +20,7 @@ nearest that does.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -32,6 +33,7 @@ ORIGINS = {"paper": "a sentence of the paper", "control": "our stricter control"
 COMBINE = ("all_of", "any_of", "macro")
 MEASURE = "nDCG@10"  # of a claim that names none
 MIN_EFFECT = 0.01
+PLACEBO_MARGIN = 0.05  # within which a placebo must lie of its floor, where the card gives no margin
 SEVERAL_RELEVANT = "several_relevant"  # two or more relevant documents (multi-hop)
 TOLD_BY_TRUTH = (SEVERAL_RELEVANT,)  # tags that no query carries: the judge alone can tell
 
@@ -57,6 +59,10 @@ class Expression:
 
     def __call__(self, values: Mapping[Any, Any]) -> Any:
         return _value(self.tree, values)
+
+    def limits(self, of_term: Callable[[Term], tuple[float, float]]) -> tuple[float, float]:
+        """The least and the largest value it can have, if each term lies between its own limits."""
+        return _limits(self.tree, of_term)
 
     @property
     def difference(self) -> tuple[Term, Term] | None:
@@ -105,6 +111,37 @@ def _value(tree: Any, values: Mapping[Any, Any]) -> Any:
             return np.mean(np.broadcast_arrays(*parts), axis=0)
         case "sum":
             return np.sum(np.broadcast_arrays(*parts), axis=0)
+    raise AssertionError(operator)
+
+
+def _limits(tree: Any, of_term: Callable[[Term], tuple[float, float]]) -> tuple[float, float]:
+    """Interval arithmetic: never too narrow, too wide where a term stands twice."""
+    if isinstance(tree, Term):
+        return of_term(tree)
+    if not isinstance(tree, tuple):
+        return float(tree), float(tree)
+    operator, *operands = tree
+    lows, highs = zip(*(_limits(operand, of_term) for operand in operands), strict=True)
+    match operator:
+        case "neg":
+            return -highs[0], -lows[0]
+        case "+" | "sum":
+            return sum(lows), sum(highs)
+        case "-":
+            return lows[0] - highs[1], highs[0] - lows[1]
+        case "*":
+            corners = [a * b if a and b else 0.0 for a in (lows[0], highs[0]) for b in (lows[1], highs[1])]
+            return min(corners), max(corners)
+        case "/":
+            return (0.0 if lows[0] >= 0 and lows[1] >= 0 else -math.inf), math.inf
+        case "abs":
+            return max(lows[0], -highs[0], 0.0), max(abs(lows[0]), abs(highs[0]))
+        case "min":
+            return min(lows), min(highs)
+        case "max":
+            return max(lows), max(highs)
+        case "mean":
+            return sum(lows) / len(lows), sum(highs) / len(highs)
     raise AssertionError(operator)
 
 
@@ -201,7 +238,7 @@ class Words:
     found     what was measured, by the form the claim has: `timing`, `difference` and `ratio` (two plain terms),
               `arm` (one), `any` (a quantity or an expression in words: {subject})
     subject   what moves, where the claim gives no quantity and the expression is not to be read out: {measure}
-    refuted   the 95 % interval excludes the target
+    refuted   the interval excludes the target
     shows     what the units there are could show: {detectable}
     needs     what more units would be needed for
     reaches   nothing is shown or refuted, where "too few data" does not say why
@@ -231,7 +268,7 @@ class Kind:
 
     direction  1: the effect must lie above the null; -1: below; 0: within +-null
     null       what the interval must exclude
-    target     what the effect must reach: a 95 % interval that excludes it refutes the claim
+    target     what the effect must reach: an interval at the level of the card that excludes it refutes the claim
     requires   keys of a claim of this kind
     reads      which of `min_effect`, `margin` and `bound` it is held against
     bound      where the claim gives none
@@ -424,6 +461,7 @@ class Claim:
     levels      the expressions of a trend or growth, in the order in which they should rise
     over        benchmarks; None: all of the card's
     where       only units with this tag
+    floor       of a placebo: its arm (the first of its difference) minus what that must be equal to
     quantity    in words what the expression is, where it is no plain difference
     """
 
@@ -437,6 +475,7 @@ class Claim:
     expression: Expression | None = None
     levels: tuple[Expression, ...] = ()
     guard: Expression | None = None
+    floor: Expression | None = None
     over: tuple[str, ...] | None = None
     combine: str = "all_of"
     where: str | None = None
@@ -477,9 +516,14 @@ class Claim:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """What the claim reads, of its guard too."""
-        both = (e.terms for e in (self.expression, self.guard) if e)
-        return tuple(dict.fromkeys(term for terms in both for term in terms))
+        """What the claim reads, of its guard and floor too."""
+        each = (e.terms for e in (self.expression, self.guard, self.floor) if e)
+        return tuple(dict.fromkeys(term for terms in each for term in terms))
+
+    @property
+    def floor_margin(self) -> float:
+        """How far from its floor a placebo may lie."""
+        return self.bounds.margin or PLACEBO_MARGIN
 
     def of(self, benchmarks: Iterable[str]) -> list[str]:
         """Those of `benchmarks` that the claim is about."""
@@ -491,6 +535,18 @@ def of(card: Card) -> tuple[Claim, ...]:
     return tuple(parse(claim, card.key, where_of(card)) for claim in card.claims)
 
 
+Levels = Mapping[str, Mapping[str, Mapping[str, float]]]  # row -> measure -> benchmark -> the least it must reach
+
+
+def levels(cards: Mapping[str, Card]) -> Levels:
+    """What rows that others are compared with must reach to be a rival, from `levels` of the cards they stand in."""
+    return {
+        qualify(card, row): by_measure
+        for card in cards.values()
+        for row, by_measure in (card.data.get("levels") or {}).items()
+    }
+
+
 def family_size(claims: Iterable[Claim]) -> int:
     """The number m over which a card's error level is divided."""
     return max(1, sum(claim.counted for claim in claims))
@@ -499,7 +555,13 @@ def family_size(claims: Iterable[Claim]) -> int:
 def of_result(judged: Mapping[str, Any], card: str) -> Claim:
     """The claim of an entry in results.json, as it was when it was judged."""
     guard, (prefix, _, timing) = judged["guard"], (judged["benchmark"] or "").partition(" ")
-    as_in_card = {"guard": guard and guard["expr"], "timing": timing if prefix == "timing" else None}
+    floor = judged.get("floor")
+    as_in_card = {
+        "guard": guard and guard["expr"],
+        "timing": timing if prefix == "timing" else None,
+        "floor": floor and floor["expr"],
+        "margin": floor["margin"] if floor else judged.get("margin"),
+    }
     return parse({**judged, **as_in_card}, card, judged=True)
 
 
@@ -527,6 +589,7 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", judged: bool = Fal
     composed = kind.compose(levels) if kind and kind.compose and levels else None
     if kind and kind.compose and not judged:
         _refuse_levels(levels, kind, where)
+    compared = composed or (read(given["expr"]) if "expr" in given else None)
     over = given.get("over", "all")
     return Claim(
         card=card,
@@ -536,9 +599,10 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", judged: bool = Fal
         role=role,
         origin=given.get("origin", "paper"),
         measure=measure,
-        expression=composed or (read(given["expr"]) if "expr" in given else None),
+        expression=compared,
         levels=levels if composed else (),
         guard=read(given["guard"]) if given.get("guard") else None,
+        floor=_over_floor(compared, read(given["floor"]), role, where) if given.get("floor") else None,
         over=None if over == "all" else tuple(over),
         # a leak on one benchmark is a leak: placebos pass if any benchmark lets them
         combine=given.get("combine", "any_of" if role == "placebo" else "all_of"),
@@ -549,6 +613,17 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", judged: bool = Fal
         restated=given.get("restated"),
         test=given.get("test"),
     )
+
+
+def _over_floor(compared: Expression | None, floor: Expression, role: str, where: str) -> Expression:
+    """The arm of a placebo minus its floor; the arm is the first of the plain difference that the placebo tests."""
+    pair = compared.difference if compared else None
+    if role != "placebo" or pair is None:
+        raise ClaimError(
+            f"{where}: a 'floor' says what a placebo must be equal to; its `expr` is to be m(placebo) - m(rival)"
+        )
+    terms = tuple(dict.fromkeys((pair[0], *floor.terms)))
+    return Expression(floor.text, terms, ("-", pair[0], floor.tree))
 
 
 def _kind(given: Mapping[str, Any], role: str) -> Kind | None:
@@ -628,6 +703,9 @@ def check(
             claim.over,
             claim.where,
         )
+    for row, by_measure in (card.data.get("levels") or {}).items():
+        for name, by_benchmark in by_measure.items():
+            names(f"{file}: levels.{row}", [qualify(card, row)], [name], by_benchmark, None)
     for table in card.data.get("tables") or ():
         keys = [table[key] for key in ("baseline", "units_of", "oracle") if table.get(key)]
         arms = [qualify(card, arm) for arm in [*table["arms"], *keys]]

@@ -97,6 +97,36 @@ def test_defaults():
     assert parse(CLAIM | {"over": ["x"]}, "p").of(["y", "x"]) == ["x"] and claim.of(["y", "x"]) == ["y", "x"]
 
 
+def test_a_floor_is_what_a_placebo_must_be_equal_to():
+    placebo = parse(CLAIM | {"role": "placebo", "floor": "m(random)"}, "p")
+    assert placebo.floor is not None and placebo.floor.terms == (Term("p.a", "nDCG@10"), Term("p.random", "nDCG@10"))
+    assert Term("p.random", "nDCG@10") in placebo.terms and placebo.floor_margin == 0.05
+    assert parse(CLAIM | {"role": "placebo", "floor": "m(random)", "margin": 0.1}, "p").floor_margin == 0.1
+
+
+def test_levels_of_all_cards():
+    levels = claims.levels(load_cards())
+    assert levels["baselines.bm25"]["nDCG@10"]["vital/fever"] == 0.61
+    published = json.loads((ROOT / "reports" / "desk" / "baselines" / "results.json").read_text())
+    rows = [r for t in published["papers"]["baselines"]["tables"] for r in t["rows"] if r["measure"] == "nDCG@10"]
+    for row in rows:
+        level = levels.get(row["arm"], {}).get("nDCG@10", {}).get(row["benchmark"], 0)
+        assert row["value"] >= level
+
+
+def test_the_range_of_an_expression():
+    def limits(text):
+        return expression(text, "c", "AP").limits(lambda term: (0.0, 1.0))
+
+    assert limits("m(a)") == (0, 1) and limits("m(a) - m(b)") == (-1, 1) and limits("-m(a)") == (-1, 0)
+    assert limits("m(a) - max(m(b), m(c))") == (-1, 1) and limits("mean(m(a), m(b), 2)") == pytest.approx(
+        (2 / 3, 4 / 3)
+    )
+    assert limits("2 * m(a) - 1") == (-1, 1) and limits("abs(m(a) - m(b))") == (0, 1)
+    assert limits("m(a) / m(b)") == (0, np.inf) and limits("m(a) / m(b) - 1") == (-1, np.inf)
+    assert slope([expression(f"m({arm})", "c", "AP") for arm in "abc"]).limits(lambda t: (0.0, 1.0)) == (-0.5, 0.5)
+
+
 def test_a_sentence_alone_and_an_identity_are_not_counted():
     sentence, identity = parse({"id": "c", "sentence": "So."}, "p"), parse(CLAIM | {"role": "identity"}, "p")
     assert sentence.kind is None and identity.identity and not sentence.counted and not identity.counted
@@ -136,6 +166,8 @@ def test_null_and_target(given: dict, null: float, target: float):
         ({"kind": "growth", "levels": ["m(a) - m(b)", "c"]}, "is a difference like"),
         ({"kind": "superiority", "timing": "t"}, "of kind ratio, not superiority; write `kind: ratio`"),
         ({"guard": "m(b"}, "is not an expression"),
+        ({"floor": "m(random)"}, "a 'floor' says what a placebo must be equal to"),
+        ({"role": "placebo", "expr": "m(a) / m(b)", "floor": "m(random)"}, "m\\(placebo\\) - m\\(rival\\)"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(given: dict, message: str):
@@ -191,6 +223,10 @@ def claim_of(key: str, name: str) -> int:
         (("tables", 1, "over"), ["vital/fevr"], "unknown benchmark 'vital/fevr'; did you mean 'vital/fever'"),
         (("tables", 1, "where"), "several_relevent", "unknown tag 'several_relevent'"),
         (("tables", 0, "units_of"), "baselines.rankgtp", "unknown arm 'baselines.rankgtp'"),
+        (("claims", "icr-placebo-bm25", "floor"), "m(baselines.radnom)", "did you mean 'baselines.random'"),
+        (("levels",), {"ful": {"nDCG@10": {}}}, "levels.ful: unknown arm 'icr.ful'; did you mean 'icr.full'"),
+        (("levels",), {"full": {"nDGC@10": {}}}, "levels.full: unknown measure 'nDGC@10'"),
+        (("levels",), {"full": {"AP": {"vital/fevr": 1}}}, "unknown benchmark 'vital/fevr'; did you mean"),
     ],
 )
 def test_names_that_do_not_exist_are_answered_when_the_plan_is_made(path: tuple, value: Any, message: str):

@@ -162,9 +162,11 @@ def _rule(card: Card, claim: Claim) -> list[str]:
     assert claim.kind is not None
     null, target, direction = claim.null, claim.target, claim.kind.direction
     if claim.role == "placebo":
+        floor = f"and its arm must be equal to {claim.floor.text}, within {claim.floor_margin:g}" if claim.floor else ""
         return [
             f"this is a placebo: it must fail. It would pass with p < {PLACEBO_ALPHA:g} and an interval at "
-            f"{100 - 100 * PLACEBO_ALPHA:.4g} % {'below' if direction < 0 else 'above'} {null:g}"
+            f"{100 - 100 * PLACEBO_ALPHA:.4g} % {'below' if direction < 0 else 'above'} {null:g}",
+            *filter(None, [floor]),
         ]
     m = claims.family_size(claims.of(card))
     if direction == 0:
@@ -178,7 +180,7 @@ def _rule(card: Card, claim: Claim) -> list[str]:
         f"the {100 - 100 * ALPHA / m:.4g} % interval of the {claim.kind.words.effect} {lies}",
         f"(level 1 - {ALPHA:g} / m, with m = {m}: the claims of the card that can be tested),",
         f"and p, adjusted by Holm's method over those claims, is below {ALPHA:g}",
-        f"refuted if the 95 % interval lies {refuted}",
+        f"refuted if that interval lies {refuted}, and p of the refutation, adjusted likewise, is below {ALPHA:g}",
     ]
 
 

@@ -99,7 +99,7 @@ def _claims(cards: Mapping[str, Any], planned: Any, scale: str, spread: float, a
             [
                 (
                     s.claim, s.benchmark or text.NONE, s.n or text.NONE, text.number(s.sd), s.source or text.NONE,
-                    text.number(s.level, 4), text.number(s.detectable), text.number(s.wanted),
+                    text.number(s.level, 4), _shows(s), text.number(s.wanted),
                     s.needed or text.NONE, s.note,
                 )
                 for s in rows
@@ -107,7 +107,16 @@ def _claims(cards: Mapping[str, Any], planned: Any, scale: str, spread: float, a
             "  ",
         )  # fmt: skip
     print(
-        "\nshows: the smallest effect that n units show with a power of 0.8 (equivalence: the least margin, 0.9) at\n"
-        "the level, for the given sd of single units. measured: sd from the published interval; measured elsewhere:\n"
-        f"from another benchmark of the claim; assumed: {spread:g}, no measurement yet (--spread)."
+        "\nshows: the effect that is reproduced with a power of 0.8 (equivalence: the least margin, 0.9), clusters,\n"
+        "seeds and the claim's combination. measured: sd by a judged run; measured elsewhere: from another benchmark;\n"
+        f"assumed: {spread:g}, no measurement yet (--spread): from independent units and seeds that agree to clusters\n"
+        "and seeds that do not."
     )
+    if hopeless := [f"{key}: {s.claim}" for key, rows in found.items() for s in rows if not s.decidable]:
+        print("\ncannot be decided at this n: " + ", ".join(dict.fromkeys(hopeless)))
+
+
+def _shows(stand: Any) -> str:
+    """One number, or a range where clusters and seeds were never measured."""
+    most = text.number(stand.detectable)
+    return most if stand.at_best is None else f"{text.number(stand.at_best)} to {most}"

@@ -3,22 +3,36 @@
 Over several benchmarks a claim combines as `all_of` (p is the largest, every benchmark must agree), `any_of` (Holm: the
 smallest p times their number) or `macro` (mean effect; for a share: the benchmarks are the units).
 
-Reproduced: Holm-adjusted p < alpha over the card's m claims, and the interval at 1 - alpha / m excludes the null, and
-the effect reaches the target. Not reproduced: the 95 % interval excludes the target. Otherwise inconclusive. A claim
-that is not run still counts in m, so that a verdict does not change as others come in.
+In this order:
+
+- inconclusive: what decides has fewer than MIN_CLUSTERS clusters, or the evidence is not sound; `note` says which.
+- baseline not competent: the guard failed, or a rival lies below its level. What is refuted against a strawman says as
+  little as what is confirmed.
+- not reproduced: Holm-adjusted p of the refutation < alpha over the card's m claims, and the interval at 1 - alpha / m
+  excludes the target; of an all_of on one of its B benchmarks (p times B), of an any_of on all.
+- reproduced: Holm-adjusted p < alpha over the m claims, and the interval at 1 - alpha / m excludes the null, and the
+  effect reaches the target.
+- inconclusive: neither, or an alarm (`rankrepro.judge.alarms`) rang for what would be reproduced; `note` says which.
+
+A placebo that names its floor must be equal to it, within a margin: `failed as it must` takes a 95 % interval within,
+`passed` a difference from its rival or above its floor at 0.001. One that does neither is inconclusive.
+
+A claim that is not run still counts in m, so that a verdict does not change as others come in. A card whose claims are
+all false has one `reproduced` with a probability of alpha at most, a card whose claims are all true one
+`not reproduced`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from rankrepro.claims import Claim, Expression, family_size
-from rankrepro.judge import statistics
+from rankrepro.claims import Claim, Expression, Levels, family_size
+from rankrepro.judge import alarms, statistics
 from rankrepro.judge.estimates import Engine, Lookup, NotRun, Part, Rule
-from rankrepro.judge.statistics import Estimate, Evidence, Proportion, interval, p_value
+from rankrepro.judge.statistics import MIN_CLUSTERS, Estimate, Evidence, Proportion, interval
 
 PLACEBO_ALPHA = 0.001
 
@@ -34,8 +48,13 @@ class Judged:
     decisive: tuple[Part, ...] = ()  # those that decide: the same, or the macro part
     p: float = 1.0
     p_holm: float | None = None
+    p_refuted: float = 1.0
+    p_refuted_holm: float | None = None
     guard: dict[str, Any] | None = None
-    permutation: float | None = None
+    floor: dict[str, Any] | None = None
+    below_level: list[dict[str, Any]] = field(default_factory=list)
+    differs: float | None = None
+    alarm: str = ""
 
     @property
     def rule(self) -> Rule:
@@ -45,22 +64,50 @@ class Judged:
     def shown(self) -> Part | None:
         """The weakest benchmark of an all_of, the strongest of an any_of."""
         sign = -1 if self.claim.combine == "any_of" else 1
-        order = [(sign * self.rule.p(part.estimate), -sign * self._gain(part)) for part in self.decisive]
+        order = [(sign * self._p(part), -sign * self._gain(part)) for part in self.decisive]
         return self.decisive[order.index(max(order))] if order else None
+
+    def _p(self, part: Part) -> float:
+        return 1.0 if part.thin else self.rule.p(part)
+
+    def combine(self) -> None:
+        """Set p and p_refuted from those of the parts."""
+        ps = [self._p(part) for part in self.decisive]
+        refuted = [1.0 if part.thin else self.rule.p_refuted(part) for part in self.decisive]
+        some = self.claim.combine == "any_of"
+        self.p = min(1.0, len(ps) * min(ps)) if some else max(ps)
+        self.p_refuted = max(refuted) if some else min(1.0, len(ps) * min(refuted))
 
     def _gain(self, part: Part) -> float:
         effect = part.estimate.effect
         return -abs(effect) if self.rule.direction == 0 else self.rule.direction * effect
 
-    def holds(self, level: float) -> bool:
-        if self.claim.combine == "any_of":
-            level = 1 - (1 - level) / len(self.decisive)
-            return any(self.rule.holds(part.estimate, level) for part in self.decisive)
-        return all(self.rule.holds(part.estimate, level) for part in self.decisive)
+    @property
+    def thin(self) -> str:
+        """Why there are too few clusters for a verdict; empty where there are enough."""
+        thin = [part for part in self.decisive if part.thin]
+        if not thin or (len(thin) < len(self.decisive) and self.claim.combine == "any_of"):
+            return ""
+        few, unit = thin[0].estimate.n_clusters, "cluster" if thin[0].estimate.n_clusters == 1 else "clusters"
+        return f"{few} {unit} of units ({thin[0].benchmark}); no verdict is given on fewer than {MIN_CLUSTERS}"
 
-    def excluded(self) -> bool:
-        every = all if self.claim.combine == "any_of" else any
-        return every(self.rule.excluded(part.estimate) for part in self.decisive)
+    def _corrected(self, level: float, every: bool) -> float:
+        """`level` of each part, where one of several is enough."""
+        return level if every else 1 - (1 - level) / len(self.decisive)
+
+    def holds(self, level: float) -> bool:
+        some = self.claim.combine == "any_of"
+        level = self._corrected(level, every=not some)
+        parts = [part for part in self.decisive if not part.thin]
+        return (any if some else all)(self.rule.holds(part.estimate, level) for part in parts)
+
+    def excluded(self, level: float) -> bool:
+        """The interval at `level` excludes the target: for an all_of one of its parts, for an any_of all."""
+        some = self.claim.combine == "any_of"
+        level = self._corrected(level, every=some)
+        return (all if some else any)(
+            not part.thin and self.rule.excluded(part.estimate, level) for part in self.decisive
+        )
 
     def verdict(self, verdicts: bool, alpha: float, m: int) -> str:
         if self.claim.identity:
@@ -69,18 +116,27 @@ class Judged:
             return "not run"
         if not verdicts:
             return "smoke"
-        if self.unsound:
+        if self.unsound or self.thin:
             return "inconclusive"
         if self.claim.role == "placebo":
             passed = self.p < PLACEBO_ALPHA and self.holds(1 - PLACEBO_ALPHA)
-            return "placebo passed" if passed else "placebo failed as it must"
-        if self.excluded():
-            return "not reproduced"
-        if self.guard and not self.guard["passed"]:
+            if passed or (self.floor and self.floor["above"]):
+                return "placebo passed"
+            return "placebo failed as it must" if not self.floor or self.floor["equal"] else "inconclusive"
+        if (self.guard and not self.guard["passed"]) or self.below_level:
             return "baseline not competent"
+        if self.p_refuted_holm is not None and self.p_refuted_holm < alpha and self.excluded(1 - alpha / m):
+            return "not reproduced"
         if self.p_holm is not None and self.p_holm < alpha and self.holds(1 - alpha / m):
-            return "reproduced"
+            return "inconclusive" if self.alarm else "reproduced"
         return "inconclusive"
+
+    def note(self, verdict: str) -> str | None:
+        """What is missing, or why the verdict is none."""
+        if verdict == "baseline not competent":
+            return "; ".join(map(_below, self.below_level)) or None
+        unsettled = self.thin or self.alarm or (_floor_note(self.floor) if self.floor else "")
+        return self.missing or self.unsound or (unsettled if verdict == "inconclusive" else "") or None
 
 
 def judge_claims(
@@ -91,6 +147,7 @@ def judge_claims(
     verdicts: bool = True,
     tagged: Callable[[str, str], set[str]] = lambda benchmark, tag: set(),
     timings: Mapping[str, Mapping[str, Any]] | None = None,
+    levels: Levels | None = None,
     alpha: float = 0.05,
     seed: int = 0,
     n_boot: int = statistics.DRAWS,
@@ -103,6 +160,7 @@ def judge_claims(
     verdicts    False at a scale that gives none: every claim that ran is 'smoke', on all benchmarks there are
     tagged      (benchmark, tag) -> units, for claims with `where`
     timings     name -> ratio, ci, sound, n, for claims with `timing`
+    levels      what rows must reach to be a rival (`rankrepro.claims.levels`)
     alpha       family-wise level of the card's claims
     n_boot      draws; with 1,000 or fewer no p-value could be below the level of placebos
     """
@@ -112,11 +170,27 @@ def judge_claims(
     for claim in claims:
         engine = Engine(lookup, tagged, claim.where or "", seed, n_boot)
         chosen = claim.of(benchmarks) if verdicts else list(benchmarks)
-        judged.append(_estimated(claim, engine, chosen, timings or {}, alpha, strict=verdicts))
+        found = _estimated(claim, engine, chosen, timings or {}, alpha, strict=verdicts)
+        if not found.missing and claim.role == "claim":
+            found.below_level = alarms.below_level(
+                claim, lookup, [part.benchmark for part in found.parts], levels or {}
+            )
+        judged.append(found)
     family = [j for j in judged if j.claim.counted]
-    for j, p in zip(family, statistics.holm([j.p for j in family]), strict=True):
-        j.p_holm = None if j.missing else p
-    return [_result(j, verdicts, alpha, family_size(claims)) for j in judged]
+    ps = statistics.holm([j.p for j in family])
+    refuted = statistics.holm([j.p_refuted for j in family])
+    for j, p, p_refuted in zip(family, ps, refuted, strict=True):
+        if not j.missing:
+            j.p_holm, j.p_refuted_holm = p, p_refuted
+    m = family_size(claims)
+    if verdicts:
+        passed = [j.claim for j in judged if j.verdict(verdicts, alpha, m) == "placebo passed"]
+        for j in (j for j in judged if j.verdict(verdicts, alpha, m) == "reproduced" and j.claim.expression):
+            where = [part.benchmark for part in j.parts]
+            j.alarm = alarms.of(
+                j.claim, claims, passed, Engine(lookup, tagged, j.claim.where or "", seed, n_boot), where
+            )
+    return [_result(j, verdicts, alpha, m) for j in judged]
 
 
 def _estimated(
@@ -150,12 +224,47 @@ def _estimated(
     except NotRun as e:
         judged.missing = str(e)
         return judged
-    ps = [judged.rule.p(part.estimate) for part in judged.decisive]
-    judged.p = min(1.0, len(ps) * min(ps)) if claim.combine == "any_of" else max(ps)
-    above_zero = claim.tested and kind.direction > 0 and judged.rule.null == 0 and kind.estimate == "mean"
-    if above_zero and judged.shown and judged.shown.benchmark in chosen:
-        judged.permutation = engine.permutation(expression, judged.shown.benchmark, name)
+    judged.combine()
+    judged.differs = alarms.differing(expression, engine, chosen)
+    if claim.floor and claim.role == "placebo":
+        judged.floor = _floor(claim, engine, chosen, macro)
     return judged
+
+
+def _floor(claim: Claim, engine: Engine, benchmarks: Sequence[str], macro: bool) -> dict[str, Any]:
+    """A placebo against what it must be equal to: on every benchmark, or (macro) on their mean."""
+    assert claim.floor is not None
+    key, margin = f"{claim.id} floor", claim.floor_margin
+    parts = [engine.macro(claim.floor, benchmarks, "mean", key)] if macro else None
+    parts = parts or engine.parts(claim.floor, benchmarks, "mean", key)
+    rule = Rule(0, margin, margin)
+    above = min(1.0, len(parts) * min(part.p(0.0, 1) for part in parts))
+    # shown, the one that is the farthest from its floor by what is known of it
+    worst = max(parts, key=rule.p)
+    equal = all(not part.thin and rule.holds(part.estimate, 0.95) for part in parts)
+    return {
+        "expr": claim.floor.text,
+        "benchmark": worst.benchmark,
+        **_numbers(worst.estimate),
+        "margin": margin,
+        "p": _number(rule.p(worst)),
+        "p_above": _number(above),
+        "equal": equal,
+        "above": above < PLACEBO_ALPHA and not equal,
+    }
+
+
+def _floor_note(floor: Mapping[str, Any]) -> str:
+    """Why a placebo that is not above its floor is not equal to it either."""
+    low, high = floor["ci"]
+    far = "lies below" if high is not None and high < 0 else "is not shown to be equal to"
+    ends = "" if low is None else f" (95 % CI {low:.3f} to {high:.3f} on {floor['benchmark']})"
+    return f"the placebo {far} its floor {floor['expr']}, within {floor['margin']:g}{ends}"
+
+
+def _below(row: Mapping[str, Any]) -> str:
+    arm, measure, benchmark = row["arm"], row["measure"], row["benchmark"]
+    return f"{arm} reaches {row['value']:.3f} {measure} on {benchmark}, below its level of {row['level']:g}"
 
 
 def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
@@ -169,7 +278,8 @@ def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
         judged.unsound = f"timing {name}: the arm against itself does not come out at 1"
     evidence = statistics.timing(measured["ratio"], measured["ci"], measured["n"])
     judged.parts = judged.decisive = (Part(f"timing {name}", evidence),)
-    judged.p = 1.0 if judged.unsound else judged.rule.p(evidence)
+    if not judged.unsound:
+        judged.combine()
     return judged
 
 
@@ -178,7 +288,7 @@ def _guard(
 ) -> dict[str, Any]:
     """The losing arm against its floor: > 0 on every benchmark of the claim (macro: on their mean)."""
     parts = [engine.macro(guard, benchmarks, "mean", key)] if macro else engine.parts(guard, benchmarks, "mean", key)
-    p, weakest = max(((p_value(part.estimate), part) for part in parts), key=lambda pair: pair[0])
+    p, weakest = max(((part.p(0.0, 1), part) for part in parts), key=lambda pair: pair[0])
     row = _numbers(weakest.estimate)
     return {"expr": guard.text, "benchmark": weakest.benchmark, **row, "p": _number(p), "passed": p < alpha}
 
@@ -204,22 +314,32 @@ def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
         "quantity": c.quantity,
         "combine": c.combine,
         "verdict": verdict,
-        "note": j.missing or j.unsound or None,
+        "note": j.note(verdict),
         "benchmark": shown.benchmark if shown and e else None,
         **(_numbers(e) if e else {"effect": None, "ci": [None, None], "n": None, "clusters": None, "seeds": None}),
         "p": _number(j.p) if e and c.tested else None,
         "p_holm": _number(j.p_holm),
-        "p_permutation": _number(j.permutation),
+        "p_permutation": _number(j.rule.permutation(shown)) if e and shown and c.tested else None,
+        "p_refuted": _number(j.p_refuted_holm),
         "seed_sd": _seed_sd(e),
         **{key: value if key in reads else None for key, value in c.bounds._asdict().items()},
         "needed_n": needed,
         "n_effective": _number(e.n_effective) if isinstance(e, Estimate | Proportion) else None,
-        "detectable": _number(j.rule.detectable(e, alpha / m)) if e and c.tested else None,
+        "detectable": _number(j.rule.detectable(j.decisive, c.combine, alpha / m)) if e and c.tested else None,
         "where": c.where,
         "terms": [list(term) for term in c.expression.terms] if c.expression else [],
         "guard": j.guard,
+        "floor": j.floor,
+        "below_level": j.below_level,
+        "differs": _number(j.differs),
         "per_benchmark": [
-            {"benchmark": part.benchmark, **_numbers(part.estimate), "p": _number(j.rule.p(part.estimate))}
+            {
+                "benchmark": part.benchmark,
+                **_numbers(part.estimate),
+                "p": _number(j.rule.p(part)),
+                "unit_sd": _unit_sd(part.estimate),
+                "seed_sd": _seed_sd(part.estimate),
+            }
             for part in j.parts
         ],
     }
@@ -234,6 +354,11 @@ def _numbers(e: Evidence) -> dict[str, Any]:
         "clusters": e.n_clusters,
         "seeds": e.n_seeds,
     }
+
+
+def _unit_sd(e: Evidence) -> float | None:
+    """Standard deviation of a unit that explains the variance over clusters, were units independent."""
+    return _number(math.sqrt(e.unit_variance * e.n_units)) if isinstance(e, Estimate) else None
 
 
 def _seed_sd(e: Evidence | None) -> float | None:

@@ -5,15 +5,28 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from rankrepro.claims import Claim, Expression, Term
 from rankrepro.errors import ClaimError
-from rankrepro.judge import measures, statistics
-from rankrepro.judge.statistics import Estimate, Evidence, Pooled, Proportion, Sample, Timing, interval, p_value
+from rankrepro.judge import measures, power, statistics
+from rankrepro.judge.power import Spread
+from rankrepro.judge.statistics import (
+    MIN_CLUSTERS,
+    Estimate,
+    Evidence,
+    Paired,
+    Pooled,
+    Proportion,
+    Sample,
+    Timing,
+    interval,
+    p_value,
+    permutation_p,
+)
 
 # (arm, benchmark, measure) -> unit -> one value (or material of a pooled measure) per seed, and unit -> cluster label
 Lookup = Callable[[str, str, str], tuple[Mapping[str, Sequence[Any]], Mapping[str, str]]]
@@ -25,10 +38,36 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """The estimate of one benchmark, or "macro" of all."""
+    """The estimate of one benchmark, or "macro" of all.
+
+    pairs   the differences of units behind it, by benchmark, where it is the mean of a paired difference
+    stream  the random numbers of its permutation test
+    """
 
     benchmark: str
     estimate: Evidence
+    pairs: tuple[Paired, ...] = ()
+    stream: tuple[int, int] = (0, 0)
+    n_boot: int = statistics.DRAWS
+    _known: dict[tuple[str, float, int], float] = field(default_factory=dict)  # p-values, each asked for often
+
+    @property
+    def thin(self) -> bool:
+        """Too few clusters for any verdict."""
+        return self.estimate.n_clusters < MIN_CLUSTERS
+
+    def p(self, null: float, direction: int) -> float:
+        """One-sided p: the larger of the interval inverted and, of a paired difference, the permutation test."""
+        key = ("bootstrap", null, direction)
+        if key not in self._known:
+            self._known[key] = p_value(self.estimate, null, direction)
+        return max(self._known[key], self.permutation(null, direction)) if self.pairs else self._known[key]
+
+    def permutation(self, null: float, direction: int) -> float:
+        key = ("permutation", null, direction)
+        if key not in self._known:
+            self._known[key] = permutation_p(self.pairs, null, direction, self.stream, self.n_boot)
+        return self._known[key]
 
 
 @dataclass(frozen=True)
@@ -46,10 +85,25 @@ class Rule:
         assert claim.kind is not None
         return Rule(claim.kind.direction, claim.null, claim.target, claim.kind.power)
 
-    def p(self, e: Evidence) -> float:
+    def p(self, part: Part) -> float:
+        """Of the claim: that the effect does not lie where it should."""
         if self.direction == 0:
-            return max(p_value(e, -self.null, 1), p_value(e, self.null, -1))
-        return p_value(e, self.null, self.direction)
+            return max(part.p(-self.null, 1), part.p(self.null, -1))
+        return part.p(self.null, self.direction)
+
+    def p_refuted(self, part: Part) -> float:
+        """Of its refutation: that the effect does reach the target."""
+        if self.direction == 0:
+            return min(1.0, 2 * min(part.p(-self.target, -1), part.p(self.target, 1)))
+        return part.p(self.target, -self.direction)
+
+    def permutation(self, part: Part) -> float | None:
+        """The share that the permutation test has in `p`."""
+        if not part.pairs:
+            return None
+        if self.direction == 0:
+            return max(part.permutation(-self.null, 1), part.permutation(self.null, -1))
+        return part.permutation(self.null, self.direction)
 
     def holds(self, e: Evidence, level: float) -> bool:
         """The interval at `level` excludes the null and the effect reaches the target."""
@@ -60,22 +114,25 @@ class Rule:
             return high < self.null
         return low > self.null and e.effect >= self.target
 
-    def excluded(self, e: Evidence) -> bool:
-        """The 95 % interval excludes the target."""
-        low, high = interval(e)
+    def excluded(self, e: Evidence, level: float) -> bool:
+        """The interval at `level` excludes the target."""
+        low, high = interval(e, level)
         if self.direction == 0:
             return high <= -self.target or low >= self.target
         return low > self.target if self.direction < 0 else high < self.target
 
-    def detectable(self, e: Evidence, alpha: float) -> float | None:
-        """The effect that this evidence's spread and n exclude the null with; of an equivalence the least margin."""
-        z = statistics.deviates(alpha, self.power)
-        if isinstance(e, Timing):
-            return self.null * math.exp(-z * e.log_se)
-        if isinstance(e, Proportion):
-            se = math.sqrt(max(self.null * (1 - self.null), 0.0) / e.n_effective)
-            return min(1.0, self.null + z * se)
-        return z * e.se if self.direction == 0 else self.null + self.direction * z * e.se
+    def detectable(self, parts: Sequence[Part], combine: str, alpha: float) -> float | None:
+        """The effect, on all parts, that they show with this spread and n; of an equivalence the least margin."""
+        estimates = [part.estimate for part in parts]
+        if all(isinstance(e, Proportion) for e in estimates):
+            n = [e.n_effective for e in estimates if isinstance(e, Proportion)]
+            return power.detectable_share(n, combine, alpha, self.null, self.target, self.power)
+        if isinstance(estimates[0], Timing):
+            return self.null * math.exp(-statistics.deviates(alpha, self.power) * estimates[0].log_se)
+        spreads = [Spread.seen(e) for e in estimates if isinstance(e, Estimate)]
+        if not all(math.isfinite(sum(spread.variances)) for spread in spreads):
+            return None
+        return power.detectable(spreads, combine, alpha, self.null, self.target, self.direction, self.power)
 
     def needed_n(self, e: Evidence, alpha: float) -> int | None:
         """Units that the smallest effect of interest needs to exclude the null, at the observed spread."""
@@ -127,10 +184,14 @@ class Engine:
             return False
         return True
 
-    def estimate(self, expression: Expression, benchmarks: Sequence[str], key: str) -> Estimate:
+    def mean(self, expression: Expression, benchmarks: Sequence[str], key: str, name: str) -> Part:
+        """The expression on one benchmark, or its mean over several."""
         samples = [self.sample(expression, b) for b in benchmarks]
-        stream = [self.seed, zlib.crc32(f"{key}\t{expression.text}\t{' '.join(benchmarks)}".encode())]
-        return statistics.bootstrap(samples, expression, self.n_boot, stream)
+        stream = (self.seed, zlib.crc32(f"{key}\t{expression.text}\t{' '.join(benchmarks)}".encode()))
+        estimate = estimated(expression, samples, self.n_boot, stream)
+        pairs = [differences(expression, s) for s in samples]
+        paired = tuple((d, s.clusters) for d, s in zip(pairs, samples, strict=True) if d is not None)
+        return Part(name, estimate, paired if len(paired) == len(samples) else (), stream, self.n_boot)
 
     def share(self, expression: Expression, benchmark: str) -> Proportion:
         """The share of units with expr > 0, every term averaged over its seeds."""
@@ -146,27 +207,57 @@ class Engine:
         """Each benchmark by itself. `of`: "mean" of the expression, or the "share" of units on which it is above 0."""
         if of == "share":
             return [Part(b, self.share(expression, b)) for b in benchmarks]
-        return [Part(b, self.estimate(expression, [b], key)) for b in benchmarks]
+        return [self.mean(expression, [b], key, b) for b in benchmarks]
 
     def macro(self, expression: Expression, benchmarks: Sequence[str], of: str, key: str) -> Part:
         """All benchmarks together: the mean of their effects, or the "share" of benchmarks with one above 0."""
         if of != "share":
-            return Part("macro", self.estimate(expression, benchmarks, key))
+            return self.mean(expression, benchmarks, key, "macro")
         effects = [statistics.bootstrap(self.sample(expression, b), expression, n_boot=1) for b in benchmarks]
         wins = np.array([e.effect > 0 for e in effects], dtype=float)
         return Part("macro", statistics.proportion(wins, list(benchmarks), max(e.n_seeds for e in effects)))
 
-    def permutation(self, expression: Expression, benchmark: str, key: str) -> float | None:
-        """Confirmation of a plain paired difference by sign flips; None for anything else."""
-        pair = expression.difference
-        if pair is None:
-            return None
-        sample = self.sample(expression, benchmark)
-        a, b = (sample.values[t] for t in pair)
-        if isinstance(a, Pooled) or isinstance(b, Pooled):
-            return None
-        seed = self.seed + zlib.crc32(f"{key}\t{benchmark}".encode())
-        return statistics.permutation_p(a.mean(axis=0) - b.mean(axis=0), sample.clusters, seed, self.n_boot)
+
+def estimated(
+    expression: Expression, samples: Sequence[Sample], n_boot: int, stream: Sequence[int] | int = 0
+) -> Estimate | Proportion:
+    """The mean of an expression over samples: by bootstrap, or exact where it is one term that is a rate."""
+    term = expression.tree
+    if isinstance(term, Term) and all(is_rate(s, term) for s in samples):
+        shares = [statistics.proportion(s.values[term], s.clusters) for s in samples]  # type: ignore[arg-type]
+        return statistics.mean_proportion(shares)
+    return statistics.bootstrap(samples, expression, n_boot, stream, limits_of(expression, samples))
+
+
+def differences(expression: Expression, sample: Sample) -> Any:
+    """The difference of each unit, seeds averaged, of a plain m(a) - m(b); None for anything else."""
+    terms = [sample.values[t] for t in expression.difference or ()]
+    if not terms or any(isinstance(v, Pooled) for v in terms):
+        return None
+    a, b = terms
+    return a.mean(axis=0) - b.mean(axis=0)  # type: ignore[union-attr]
+
+
+def is_rate(sample: Sample, term: Term) -> bool:
+    """Whether the mean of the term is a proportion: every value is 0 or 1, or a share of yes and no by its measure."""
+    values = sample.values[term]
+    if isinstance(values, Pooled):
+        return False
+    if measures.get(term.measure).rate:
+        return bool(((values >= 0) & (values <= 1)).all())
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def limits_of(expression: Expression, samples: Sequence[Sample]) -> tuple[float, float]:
+    """The range of an expression, from those of its measures; none where a value lies outside of its measure's."""
+
+    def of_term(term: Term) -> tuple[float, float]:
+        low, high = measures.get(term.measure).limits
+        means = [v for s in samples if not isinstance(v := s.values[term], Pooled)]
+        inside = all(low <= v.min() and v.max() <= high for v in means)
+        return (low, high) if inside else (-math.inf, math.inf)
+
+    return expression.limits(of_term)
 
 
 def _n_seeds(sample: Sample) -> int:

@@ -14,9 +14,10 @@ nDCG@10 has linear gains; measures of binary relevance count grades >= 1.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from rankrepro.judge.statistics import Array, Pooled
 from rankrepro.measure_names import FACT, LOW
 
 RUNS = ("ranking", "retrieval")
+SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Measure:
     cluster is "truth" where units are resampled by the benchmark's clusters, "unit" where each stands for itself.
     shown: whether units.json lists the units (the material of a pooled measure may be a hundred numbers each).
     cost: the amount of a cell's meter that it reads, whatever the output; `score` is not called then.
+    limits: between which values lie · rate: whether a unit's value is itself a share of yes and no.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Measure:
     pool: pooled.Pool | None = None
     shown: bool = True
     cost: str = ""
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    rate: bool = False
 
     @property
     def pooled(self) -> bool:
@@ -145,7 +150,7 @@ def _ir(name: str) -> Measure:
         values = {m.query_id: float(m.value) for m in ir_measures.iter_calc([measure_names.parsed(name)], qrels, run)}
         return {q: values.get(n, 0.0) for q, n in number.items()}
 
-    return Measure(name, RUNS, score)
+    return Measure(name, RUNS, score, limits=(-math.inf, math.inf) if name.startswith("Num") else SHARE)
 
 
 def _parsed(name: str) -> Measure:
@@ -200,6 +205,10 @@ def _named_fact(name: str, unit: str = "model") -> Measure:
     return _fact_measure(name, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), -1, unit)
 
 
+def _rate(name: str, unit: str) -> Measure:
+    return replace(_named_fact(name, unit), limits=SHARE, rate=True)
+
+
 # --- costs -----------------------------------------------------------------------------------------------------------
 
 COSTS = {  # measure -> what a method meters (`cell.meter.add`); seconds are metered by `cell.map`
@@ -224,19 +233,22 @@ MEASURES: dict[str, Measure] = {
     m.name: m
     for m in (
         *map(_ir, _IR_NAMES),
-        Measure("Candidates-R", RUNS, _candidates_recall),
-        _named_fact("MalformedRate", unit="query"),
+        Measure("Candidates-R", RUNS, _candidates_recall, limits=SHARE),
+        _rate("MalformedRate", unit="query"),
         *map(_named_fact, _NAMED_FACTS),
         Measure("value", ("facts",), _only_fact, unit="fact"),
         *(_of_cost(name, amount) for name, amount in COSTS.items()),
-        *(Measure(n, ("predictions",), confusion_measure(n), unit="task") for n in CONFUSION),  # type: ignore[arg-type]
-        *(Measure(n, RUNS, f) for n, f in (landmark_measures() | place_measures()).items()),
-        Measure("Perplexity", ("likelihoods",), pooled.likelihoods, "block", direction=-1, pool=pooled.perplexity),
-        Measure("WithinAUC", ("retrieval",), pooled.within_auc),
-        Measure("PooledAUC", ("retrieval",), pooled.scores, pool=pooled.auc, shown=False),
         *(
-            Measure(f"TPR@{rate}", ("retrieval",), pooled.scores, pool=pooled.true_positives(rate), shown=False)
-            for rate in pooled.FALSE_POSITIVES
+            Measure(n, ("predictions",), confusion_measure(n), unit="task", limits=SHARE)  # type: ignore[arg-type]
+            for n in CONFUSION
+        ),
+        *(Measure(n, RUNS, f, limits=SHARE) for n, f in (landmark_measures() | place_measures()).items()),
+        Measure("Perplexity", ("likelihoods",), pooled.likelihoods, "block", direction=-1, pool=pooled.perplexity),
+        Measure("WithinAUC", ("retrieval",), pooled.within_auc, limits=SHARE),
+        Measure("PooledAUC", ("retrieval",), pooled.scores, pool=pooled.auc, shown=False, limits=SHARE),
+        *(
+            Measure(f"TPR@{r}", ("retrieval",), pooled.scores, pool=pooled.true_positives(r), shown=False, limits=SHARE)
+            for r in pooled.FALSE_POSITIVES
         ),
     )
 }

@@ -80,11 +80,18 @@ class _World:
             "bounds": {key: getattr(claim.bounds, key) for key in claim.kind.reads} if claim.kind else None,
             "expression": self._tree(claim.expression.tree, benchmarks) if claim.expression else None,
             "guard": self._tree(claim.guard.tree, benchmarks) if claim.guard else None,
+            **self._floor(claim, benchmarks),
             "benchmarks": sorted(benchmarks),
             "combine": claim.combine,
             "where": claim.where,
             "timing": self._timing(card, claim.timing) if claim.timing else None,
         }
+
+    def _floor(self, claim: Claim, benchmarks: list[str]) -> dict[str, Any]:
+        """What a placebo must be equal to, where it says so."""
+        if claim.floor is None:
+            return {}
+        return {"floor": self._tree(claim.floor.tree, benchmarks), "margin": claim.floor_margin}
 
     def _tree(self, tree: Any, benchmarks: list[str]) -> Any:
         """An expression with every arm in it replaced by what it is."""

@@ -62,6 +62,7 @@ def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, An
         verdicts=plan.scale["verdicts"],
         tagged=values.tagged,
         timings={t["name"]: t for t in timings},
+        levels=claims.levels(load_cards()),
     )
     page = {
         "tables": [table(values, card, t) for t in card.data.get("tables", [])],

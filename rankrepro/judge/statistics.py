@@ -18,19 +18,26 @@ reads it at an expanded percentile, Phi(-sqrt(n / (n - 1)) * t_{n-1}), so that i
   and 5 % would become 6 to 9 % (simulated; with U_k at most 5.5 %). One component alone keeps its df_k.
 - Beyond the outermost `TAIL` draws a percentile is noise: the quantile is continued linearly in normal deviates.
 
-The p-value inverts the same interval.
+The p-value inverts the same interval. An interval ends where its quantity ends (a difference of two shares at -1 and
+1); one that reaches from end to end says nothing and is not given.
+
+Where a claim is a paired difference, its p is the larger of this one and that of a permutation test, which flips the
+signs of whole clusters: exact, and it cannot be small on few clusters (2^-6 is the least of 6). Shares and rates have
+no bootstrap: their interval is that of Clopper and Pearson, at the number of independent units of the same precision.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from rankrepro.errors import BenchmarkError
 
@@ -38,6 +45,7 @@ Array = NDArray[np.float64]
 Expression = Callable[[Mapping[Any, Array]], Array]
 
 DRAWS = 5000
+MIN_CLUSTERS = 6  # with fewer no permutation test can be significant at 0.01, and no verdict is given
 TAIL = 25  # draws beyond a quantile that is still read off the draws themselves
 BLOCK = 4_000_000  # cells of a weight matrix held at once (32 MB)
 
@@ -81,6 +89,8 @@ class Estimate:
     seed_variance    variance that only more seeds would reduce
     df               degrees of freedom of the sum of both
     n_effective      number of clusters of equal size that would be as many: (sum n_c)^2 / sum n_c^2
+    limits           the least and the largest value that the effect can have at all
+    components       (variance, degrees of freedom) of what adds up to both: clusters of each benchmark, seeds
     """
 
     effect: float
@@ -92,12 +102,14 @@ class Estimate:
     seed_variance: float
     df: float
     n_effective: float
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    components: tuple[tuple[float, float], ...] = ()
 
     @property
     def se(self) -> float:
         return math.sqrt(self.unit_variance + self.seed_variance)
 
-    @property
+    @cached_property
     def expansion(self) -> float:
         """The factor f of the module's formula."""
         with np.errstate(invalid="ignore"):
@@ -107,7 +119,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of units: exact binomial for independent units, Korn-Graubard (1998) for clustered ones.
+    """A share of units or a rate: exact binomial for independent units, Korn-Graubard (1998) for clustered ones.
 
     n_effective is the number of independent units with the same precision.
     """
@@ -137,9 +149,15 @@ Evidence = Estimate | Proportion | Timing
 
 
 def bootstrap(
-    samples: Sample | Sequence[Sample], expr: Expression, n_boot: int = DRAWS, seed: int | Sequence[int] = 0
+    samples: Sample | Sequence[Sample],
+    expr: Expression,
+    n_boot: int = DRAWS,
+    seed: int | Sequence[int] = 0,
+    limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> Estimate:
     """Effect of `expr` (term -> means [draws] in, values [draws] out) with its draws; several samples: mean of effects.
+
+    limits: the range of the effect, at which its intervals end.
 
     Samples resample their clusters independently. Terms with the same number of seeds resample them together, by
     position, in all samples: this is valid whether or not runs with one seed have something in common (one checkpoint
@@ -177,6 +195,8 @@ def bootstrap(
         seed_variance=sum(per_seed.values()),
         df=_satterthwaite(parts),
         n_effective=sum(g.effective for g in groups),
+        limits=limits,
+        components=tuple(parts),
     )
 
 
@@ -254,31 +274,40 @@ def _jackknife(without: Array, effect: float) -> float:
 
 
 def _satterthwaite(parts: Sequence[tuple[float, float]]) -> float:
-    """Degrees of freedom of a sum of variances, from (variance, df) of each, every variance at its upper 80 % limit."""
-    upper = [v * df / float(stats.chi2.ppf(0.2, df)) for v, df in parts]
-    total = sum(upper)
+    """`satterthwaite` of (variance, df) pairs; the least df where a variance is unknown or all are 0."""
+    variances, dfs = zip(*parts, strict=True)
+    total = sum(variances)
     if total == 0 or not math.isfinite(total):
-        return min(df for _, df in parts)
-    return total**2 / sum(u**2 / df for u, (_, df) in zip(upper, parts, strict=True))
+        return float(min(dfs))
+    return float(satterthwaite(np.array(variances, dtype=float), dfs))
+
+
+def satterthwaite(variances: Array, dfs: Sequence[float]) -> Array:
+    """Degrees of freedom of sums of variances [components, ...], every one at its upper 80 % limit."""
+    df = np.array(dfs, dtype=float).reshape(-1, *[1] * (variances.ndim - 1))
+    upper = variances * df / (2 * special.gammaincinv(df / 2, 0.2))
+    return np.asarray(upper.sum(axis=0) ** 2 / (upper**2 / df).sum(axis=0))
 
 
 # --- reading an estimate ---------------------------------------------------------------------------------------------
 
 
 def interval(estimate: Evidence, level: float = 0.95) -> tuple[float, float]:
-    """The two-sided interval at `level`; (-inf, inf) where the data cannot tell (one cluster)."""
+    """The two-sided interval at `level`; (-inf, inf) where the data cannot tell (one cluster, all that is possible)."""
     tail = (1 - level) / 2
     if isinstance(estimate, Proportion):
         n, x = estimate.n_effective, estimate.effect * estimate.n_effective
-        low = float(stats.beta.ppf(tail, x, n - x + 1)) if x > 0 else 0.0
-        return low, float(stats.beta.isf(tail, x + 1, n - x)) if x < n else 1.0
+        low = float(special.betaincinv(x, n - x + 1, tail)) if x > 0 else 0.0
+        return low, float(special.betainccinv(x + 1, n - x, tail)) if x < n else 1.0
     if isinstance(estimate, Timing):
-        span = math.exp(float(stats.norm.isf(tail)) * estimate.log_se)
+        span = math.exp(-float(special.ndtri(tail)) * estimate.log_se)
         return estimate.effect / span, estimate.effect * span
-    z = float(stats.t.isf(tail, estimate.df)) * estimate.expansion
+    z = -float(special.stdtrit(estimate.df, tail)) * estimate.expansion
     if not (math.isfinite(estimate.effect) and math.isfinite(z) and math.isfinite(estimate.se)):
         return -math.inf, math.inf
-    return -_upper(-estimate.effect, -estimate.draws, z), _upper(estimate.effect, estimate.draws, z)
+    low, high = -_upper(-estimate.effect, -estimate.draws, z), _upper(estimate.effect, estimate.draws, z)
+    least, most = estimate.limits
+    return (max(low, least), min(high, most)) if low > least or high < most else (-math.inf, math.inf)
 
 
 def p_value(estimate: Evidence, null: float = 0.0, direction: int = 1) -> float:
@@ -290,10 +319,10 @@ def p_value(estimate: Evidence, null: float = 0.0, direction: int = 1) -> float:
         n, x = estimate.n_effective, estimate.effect * estimate.n_effective
         if direction < 0:
             x, null = n - x, 1 - null
-        return float(stats.beta.cdf(null, x, n - x + 1)) if x > 0 else 1.0
+        return float(special.betainc(x, n - x + 1, null)) if x > 0 else 1.0
     if isinstance(estimate, Timing):
         distance = direction * math.log(estimate.effect / null)
-        return float(stats.norm.sf(distance / estimate.log_se)) if estimate.log_se > 0 else float(distance <= 0)
+        return float(special.ndtr(-(distance / estimate.log_se))) if estimate.log_se > 0 else float(distance <= 0)
     if not (math.isfinite(estimate.effect) and math.isfinite(estimate.se)):
         return 1.0
     effect, null, draws = direction * estimate.effect, direction * null, direction * estimate.draws
@@ -301,64 +330,110 @@ def p_value(estimate: Evidence, null: float = 0.0, direction: int = 1) -> float:
     n_boot = len(draws)
     below = float((draws <= null).sum())
     if below >= TAIL:
-        z = -float(stats.norm.ppf(below / n_boot))
+        z = -float(special.ndtri(below / n_boot))
     else:
         edge = np.quantile(draws, TAIL / n_boot)
-        z = float(stats.norm.isf(TAIL / n_boot)) * (effect - null) / (effect - edge) if effect > edge else math.inf
-    return float(max(stats.t.sf(z / estimate.expansion, estimate.df), 1 / (n_boot + 1)))
+        z = -float(special.ndtri(TAIL / n_boot)) * (effect - null) / (effect - edge) if effect > edge else math.inf
+    return float(max(special.stdtr(estimate.df, -z / estimate.expansion), 1 / (n_boot + 1)))
 
 
 def _upper(effect: float, draws: Array, z: float) -> float:
     """The quantile of `draws` at `z` > 0 normal deviates, continued linearly beyond the outermost TAIL draws."""
     draws = np.where(np.isnan(draws), np.inf, draws)
-    reach = min(z, float(stats.norm.isf(TAIL / len(draws))))
-    edge = float(np.quantile(draws, stats.norm.cdf(reach)))
+    reach = min(z, -float(special.ndtri(TAIL / len(draws))))
+    edge = float(np.quantile(draws, special.ndtr(reach)))
     return effect + (edge - effect) * z / reach if z > reach else edge
 
 
 def timing(ratio: float, ci: Sequence[float], n: int) -> Timing:
     """A measured ratio with its 95 % interval, over n units timed in both arms."""
-    return Timing(ratio, math.log(ci[1] / ci[0]) / (2 * float(stats.norm.isf(0.025))), n, n)
+    return Timing(ratio, math.log(ci[1] / ci[0]) / (-2 * float(special.ndtri(0.025))), n, n)
 
 
-def proportion(indicator: NDArray[Any], clusters: Sequence[str], seeds: int = 1) -> Proportion:
-    """The share of units whose `indicator` is 1.
+def proportion(values: NDArray[Any], clusters: Sequence[str], seeds: int = 1) -> Proportion:
+    """The mean of `values` between 0 and 1, by unit [units] or by seed and unit [seeds, units]: a share or a rate.
 
-    n_effective = p (1 - p) / V with V the cluster jackknife variance (times (G - 1) / G), at most n; where all units
-    agree V says nothing, and the number of clusters of effective size, G_eff, is used.
+    n_effective = p (1 - p) / V with V the cluster jackknife variance (times (G - 1) / G) and that of the seeds' means,
+    at most n; where all units agree V says nothing, and the number of clusters of effective size, G_eff, is used.
     """
-    group = _Clusters(Sample(clusters, clusters, {"x": np.asarray(indicator, dtype=float)[None, :]}))
-    n, p = len(clusters), float(np.mean(indicator))
+    by_seeds = np.atleast_2d(np.asarray(values, dtype=float))
+    group = _Clusters(Sample(clusters, clusters, {"x": by_seeds.mean(axis=0, keepdims=True)}))
+    n, p, s = len(clusters), float(by_seeds.mean()), len(by_seeds)
     effective = float(group.sizes.sum() ** 2 / (group.sizes**2).sum())
-    variance = _cluster_variance(group, lambda m: m["x"], {}) * (group.n - 1) / group.n if group.n > 1 else 0.0
-    if variance > 0:
+    parts = []
+    if group.n > 1:
+        variance = _cluster_variance(group, lambda m: m["x"], {}) * (group.n - 1) / group.n
+        parts.append((variance, max(1.0, effective - 1)))
+    if s > 1:
+        parts.append((float(by_seeds.mean(axis=1).var(ddof=1)) / s, s - 1.0))
+    if (total := sum(v for v, _ in parts)) > 0:
         # few clusters: Korn and Graubard's adjustment of degrees of freedom, 1 for independent units
-        t_units, t_clusters = stats.t.isf(0.025, n - 1), stats.t.isf(0.025, max(1.0, effective - 1))
-        effective = min(p * (1 - p) / variance * float(t_units / t_clusters) ** 2, float(n))
-    return Proportion(p, n, group.n, seeds, effective)
+        df = _satterthwaite(parts) if len(parts) > 1 else parts[0][1]
+        t_units, t_clusters = special.stdtrit(max(n - 1, 1), 0.025), special.stdtrit(df, 0.025)
+        effective = min(p * (1 - p) / total * float(t_units / t_clusters) ** 2, float(n))
+    return Proportion(p, n, group.n, max(seeds, s), effective)
+
+
+def mean_proportion(parts: Sequence[Proportion]) -> Proportion:
+    """The mean of several independent proportions.
+
+    The variance is at most p (1 - p) / n_effective with n_effective = B^2 / sum(1 / n_b): less where they differ.
+    """
+    return Proportion(
+        float(np.mean([part.effect for part in parts])),
+        sum(part.n_units for part in parts),
+        sum(part.n_clusters for part in parts),
+        max(part.n_seeds for part in parts),
+        len(parts) ** 2 / sum(1 / part.n_effective for part in parts),
+    )
+
+
+def least_wins(n: float, null: float, level: float) -> float:
+    """The smallest number of successes in `n` (effective) units whose interval at `level` lies above `null`; or inf."""
+
+    def enough(wins: int) -> bool:
+        return interval(Proportion(wins / n, 1, 1, 1, n), level)[0] > null
+
+    most = math.floor(n)
+    least = 1 + bisect.bisect_left(range(1, most + 1), True, key=enough)
+    return float(least) if least <= most else math.inf
 
 
 # --- around the engine -----------------------------------------------------------------------------------------------
 
 
-def permutation_p(differences: Array, clusters: Sequence[str], seed: int = 0, n_resamples: int = 9999) -> float:
-    """One-sided p of a paired difference > 0 by flipping the signs of cluster sums (exact for up to 13 clusters)."""
+Paired = tuple[Array, Sequence[str]]  # differences of the units of one benchmark, and the cluster label of each
+
+
+def permutation_p(
+    pairs: Sequence[Paired],
+    null: float = 0.0,
+    direction: int = 1,
+    seed: int | Sequence[int] = 0,
+    n_resamples: int = 9999,
+) -> float:
+    """One-sided p of a paired difference above `null` (direction 1) or below it (-1), by flipping signs.
+
+    Whole clusters are flipped, of several benchmarks each by itself; the statistic is the mean over benchmarks. Exact
+    where there are no more than `n_resamples` ways to flip, else drawn.
+    """
+    sums = np.concatenate([_sums(differences - null, clusters) for differences, clusters in pairs]) * direction
+    n = len(sums)
+    observed, rng = sums.sum() - 1e-12 * np.abs(sums).sum(), np.random.default_rng(seed)
+    if 2**n <= n_resamples:
+        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+        return float(np.mean(signs @ sums >= observed))
+    reached = 0
+    for rows in _blocks(n_resamples, n):
+        signs = 1 - 2 * rng.integers(0, 2, (rows.stop - rows.start, n), dtype=np.int8)
+        reached += int((signs @ sums >= observed).sum())
+    return (reached + 1) / (n_resamples + 1)
+
+
+def _sums(differences: Array, clusters: Sequence[str]) -> Array:
+    """What each cluster adds to the mean."""
     _, of = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    sums = np.bincount(of, differences)
-    if len(sums) < 2:
-        return 1.0
-    rng = np.random.default_rng(seed)
-    test = stats.permutation_test(
-        (sums,),
-        lambda x, axis: x.mean(axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=n_resamples,
-        batch=max(1, BLOCK // len(sums)),
-        alternative="greater",
-        rng=rng,
-    )
-    return float(test.pvalue)
+    return np.bincount(of, differences) / len(differences)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -373,7 +448,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def deviates(alpha: float, power: float) -> float:
     """Standard errors an effect must be off its null for the two-sided interval at 1 - alpha to exclude it so often."""
-    return float(stats.norm.isf(alpha / 2) + stats.norm.isf(1 - power))
+    return -float(special.ndtri(alpha / 2) + special.ndtri(1 - power))
 
 
 def required_n(

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from rankrepro.cards import Card, qualify
+from rankrepro.claims import Expression, Term
 from rankrepro.judge import measures
 from rankrepro.judge.costs import NO_COST, per_unit_cost
-from rankrepro.judge.statistics import Sample, against, bootstrap, by_seed, interval
+from rankrepro.judge.estimates import estimated
+from rankrepro.judge.statistics import Sample, against, by_seed, interval
 from rankrepro.judge.values import ORACLE, Values
 
 
@@ -54,7 +56,8 @@ def _row(values: Values, arm: str, benchmark: str, measure: str, units: list[str
     found, clusters = values.lookup(arm, benchmark, measure)
     cells = values.plan.rows[arm.removeprefix(ORACLE)][benchmark]
     term = measures.as_term(measure, [found[u] for u in units])
-    estimate = bootstrap(Sample(units, [clusters[u] for u in units], {"v": term}), lambda m: m["v"], n_boot=2000)
+    sample = Sample(units, [clusters[u] for u in units], {(mean := Term(arm, measure)): term})
+    estimate = estimated(Expression(arm, (mean,), mean), [sample], n_boot=2000)
     seeds = by_seed(term, len(units))
     answered = values.plan.nodes[cells[0][1]].spec["queries"]["split"]
     split = [where] if where and where in answered else answered

@@ -203,8 +203,12 @@ class _Sentence:
             case "baseline not competent":
                 return f". {self._strawman()}"
             case "placebo failed as it must":
+                if self.judged.get("floor"):
+                    return f". With the key ingredient destroyed it is where it must be: {self._on_floor()}."
                 return ". With the key ingredient destroyed the effect disappears, as it should."
             case "placebo passed":
+                if (floor := self.judged.get("floor")) and floor["above"]:
+                    return f". Its key ingredient is destroyed, and still it is above its floor: {self._on_floor()}."
                 return ". Its key ingredient is destroyed and the effect is still there: the comparison is broken."
             case other:
                 return f": {other} the reported number, by the tolerance of its kind."
@@ -222,6 +226,10 @@ class _Sentence:
                 p = judged["p_holm"]
                 corrected = f" (p = {p_value(p)})" if p is not None and p >= LEVEL else ""
                 lead = f"Significant alone, but not after correcting for all claims of this paper{corrected}"
+        elif _beyond_target(judged):
+            p = judged.get("p_refuted")
+            corrected = f" (p = {p_value(p)})" if p is not None and p >= LEVEL else ""
+            lead = f"Against the claim alone, but not after correcting for all claims of this paper{corrected}"
         elif self.words.reaches:
             lead = self._filled(self.words.reaches)
         else:
@@ -232,6 +240,15 @@ class _Sentence:
             return f"{lead}{'; ' + needs if needs else ''}."
         return f"{lead}: {shows}{'; ' + needs if needs else ''}."
 
+    def _on_floor(self) -> str:
+        """`+0.012 from random (95 % CI -0.020 to 0.040; margin 0.05)`."""
+        floor = self.judged["floor"]
+        low, high = floor["ci"]
+        ci = "" if low is None or high is None else f"95 % CI {number(low)} to {number(high)}; "
+        bare = claims.expression(floor["expr"], self.card, self.claim.measure or claims.MEASURE)
+        effect = number(floor["effect"], signed=True)
+        return f"{effect} from {self._worded(bare)} ({ci}margin {_plain(floor['margin'])})"
+
     def _needs(self) -> str:
         needed = self.judged["needed_n"]
         if not needed:
@@ -241,6 +258,8 @@ class _Sentence:
     def _strawman(self) -> str:
         """Of a failed guard: which baseline is not better than what."""
         guard = self.judged["guard"]
+        if guard is None or guard["passed"]:
+            return f"But {short(self.judged['note'] or 'its rival is below its level', self.card)}: no rival to beat."
         floor = claims.expression(guard["expr"], self.card, self.claim.measure or claims.MEASURE)
         low, high = guard["ci"]
         ci = "" if low is None or high is None else f", 95 % CI {number(low)} to {number(high)}"
@@ -267,6 +286,18 @@ def side(judged: Judged) -> int:
     if kind.direction == 0:
         return 1 if -null < low and high < null else 0
     return kind.direction if low > null else -kind.direction if high < null else 0
+
+
+def _beyond_target(judged: Judged) -> bool:
+    """Whether the 95 % interval excludes what is claimed: alone that would refute it."""
+    low, high = judged["ci"]
+    kind = claims.KINDS[judged["kind"]]
+    target = kind.target(kind.bounds(judged))
+    if low is None or high is None:
+        return False
+    if kind.direction == 0:
+        return bool(high <= -target or low >= target)
+    return bool(low > target if kind.direction < 0 else high < target)
 
 
 def _rounded(n: int) -> int:

@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rankrepro.claims import parse
 from rankrepro.errors import ClaimError
 from rankrepro.judge.claims import judge_claims
+from rankrepro.report import sentences
 
 
 class World:
@@ -69,15 +71,18 @@ def test_inconclusive_states_the_n_it_would_need():
 
 def test_what_the_units_could_have_shown():
     """n = 200 and sd = 0.1 find 2.8 standard errors with a power of 80 %; half the spread, half the effect."""
-    r = World(a=BASE + noise(1, 0.01), b=BASE).judge(UP)
+    r = World(a=BASE + noise(1, 0.01), b=BASE).judge(UP | {"min_effect": 0.001})
     assert r["detectable"] == pytest.approx(2.8016 * 0.1 / 200**0.5, rel=0.1)
     assert r["terms"] == [["p.a", "nDCG@10"], ["p.b", "nDCG@10"]] and r["where"] is None and r["n_effective"] == 200
-    half = World(a=BASE + noise(1, 0.01) / 2, b=BASE).judge(UP)
-    assert half["detectable"] == pytest.approx(r["detectable"] / 2)
+    half = World(a=BASE + noise(1, 0.01) / 2, b=BASE).judge(UP | {"min_effect": 0.001})
+    assert half["detectable"] == pytest.approx(r["detectable"] / 2, abs=1e-5)
+    least = World(a=BASE + noise(1, 0.01) / 2, b=BASE).judge(UP | {"min_effect": 0.02})
+    # the effect that is seen must reach min_effect too
+    assert least["detectable"] == pytest.approx(0.02 + 0.8416 * 0.05 / 200**0.5, rel=0.02)
     least = World(a=BASE + noise(1, 0), b=BASE).judge(UP | {"kind": "equivalence", "margin": 0.05})
     assert least["detectable"] == pytest.approx(3.2415 * 0.1 / 200**0.5, rel=0.1)
     share = World(a=BASE + noise(1, 0.1), b=BASE).judge(UP | {"kind": "share"})
-    assert share["detectable"] == pytest.approx(0.5 + 2.8016 * 0.5 / 200**0.5)
+    assert share["detectable"] == pytest.approx(0.5 + 2.8016 * 0.5 / 200**0.5, abs=0.005)  # exact, not normal
     measured = {"name": "t", "ratio": 0.5, "ci": [0.4, 0.625], "sound": True, "n": 50}
     timed = World().judge({"kind": "ratio", "timing": "t"}, timings={"t": measured})
     assert timed["detectable"] == pytest.approx((0.625 / 0.4) ** (-2.8016 / (2 * 1.96)), rel=0.01)
@@ -162,6 +167,81 @@ def test_pooled_measures():
         judge_claims([parse(claim | {"kind": "share"}, "p")], lookup, benchmarks=["b1"])
 
 
+# --- little data, refutation -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_no_verdict_on_fewer_than_six_clusters(n):
+    for effect in (0.1, -0.1):
+        r = World(a=BASE[:n] + effect, b=BASE[:n]).judge(UP)
+        assert r["verdict"] == "inconclusive" and f"{n} clusters of units (b1)" in r["note"]
+    placebo = World(a=BASE[:n], b=BASE[:n] + noise(1, n=n)).judge(UP | {"role": "placebo"})
+    assert placebo["verdict"] == "inconclusive" and "fewer than 6" in placebo["note"]
+
+
+def test_one_benchmark_with_few_clusters_blocks_an_all_of_and_not_an_any_of():
+    a, b = {"b1": BASE + noise(1, 0.1), "b2": BASE[:4] + 0.1}, {"b1": BASE, "b2": BASE[:4]}
+    every, some = World(a=a, b=b).judge(UP, UP | {"combine": "any_of"}, benchmarks=["b1", "b2"])
+    assert every["verdict"] == "inconclusive" and "(b2)" in every["note"]
+    assert some["verdict"] == "reproduced" and some["note"] is None
+
+
+def test_p_is_the_larger_of_bootstrap_and_permutation():
+    """The same difference on every one of eight units: no spread to speak of, and still only eight units."""
+    r = World(a=BASE[:8] + noise(1, 0.1, 8, sd=0.001), b=BASE[:8]).judge(UP)
+    assert r["p"] == r["p_permutation"] == pytest.approx(0.5**8, abs=1e-6) and r["per_benchmark"][0]["p"] == r["p"]
+    arms = {"a": {b: BASE[:5] + 0.1 for b in ("b1", "b2")}, "b": {b: BASE[:5] for b in ("b1", "b2")}}
+    macro = World(**arms).judge(UP | {"combine": "macro"}, benchmarks=["b1", "b2"])
+    assert macro["p"] == macro["p_permutation"] == pytest.approx(0.5**10, abs=1e-6)
+    margin = {"kind": "noninferiority", "margin": 0.02}
+    assert World(a=BASE[:8] + noise(1, 0, 8, sd=0.001), b=BASE[:8]).judge(UP | margin)["p"] == pytest.approx(
+        0.5**8, abs=1e-6
+    )
+
+
+def test_a_rate_has_an_exact_interval():
+    rate = {"kind": "superiority", "measure": "Success@1", "expr": "m(a)"}
+    r = World(a=np.ones(16)).judge(rate)
+    assert r["effect"] == 1 and r["ci"] == [pytest.approx(stats.beta.ppf(0.025, 16, 1), abs=1e-6), 1]
+    halves = World(a=np.array([0.5, 1] * 8)).judge(rate | {"measure": "MalformedRate"})
+    assert (
+        halves["effect"] == 0.75 and halves["ci"][0] < stats.binomtest(12, 16).proportion_ci(0.95, "exact").low + 1e-9
+    )
+    above = World(a=np.clip(BASE, 0, 1)).judge(rate)
+    assert above["ci"][1] - above["ci"][0] < 0.05  # no rate: the mean of fractions
+
+
+def test_intervals_of_bounded_measures_end_at_their_bounds():
+    a, b = np.array([0.9, 0.7, 1.0, 0.1]), np.array([0.0, 0.1, 0.0, 0.0])
+    some = World(a=a, b=b).judge(UP, verdicts=False)
+    assert -1 < some["ci"][0] < some["effect"] and some["ci"][1] == 1
+    assert World(a=a[2:], b=b[2:]).judge(UP, verdicts=False)["ci"] == [None, None]  # two queries tell nothing
+    seconds = World(a=10 * a, b=b).judge(UP | {"measure": "Seconds"}, verdicts=False)
+    assert seconds["ci"][1] > 10  # no measure with an end
+
+
+def test_refuting_takes_the_level_of_the_card():
+    """Below the target by the 95 % interval and not by that of ten claims."""
+    spread = noise(1, sd=0.05)
+    world = World(a=BASE + spread - spread.mean(), b=BASE)
+    alone = world.judge(UP | {"min_effect": 0.008})
+    assert alone["ci"][1] < 0.008 and alone["p_refuted"] < 0.05 and alone["verdict"] == "not reproduced"
+    ten = world.judge(*[UP | {"min_effect": 0.008} for _ in range(10)])
+    assert {c["verdict"] for c in ten} == {"inconclusive"} and ten[0]["p_refuted"] > 0.05
+    assert "Against the claim alone, but not after correcting" in sentences.verdict(ten[0], "p", {})
+
+
+def test_refuting_an_all_of_takes_the_level_of_its_benchmarks():
+    names = [f"b{i}" for i in range(10)]
+    spread = noise(1, sd=0.05)
+    a = {b: BASE + noise(i, 0.05, sd=0.02) for i, b in enumerate(names)} | {"b0": BASE + spread - spread.mean()}
+    world = World(a=a, b={b: BASE for b in names})
+    claim = UP | {"min_effect": 0.008}
+    assert world.judge(claim, benchmarks=["b0"])["verdict"] == "not reproduced"
+    assert world.judge(claim, benchmarks=names)["verdict"] == "inconclusive"
+    assert world.judge(claim | {"combine": "any_of"}, benchmarks=names)["verdict"] == "reproduced"
+
+
 # --- several benchmarks, units, guards -------------------------------------------------------------------------------
 
 
@@ -220,7 +300,10 @@ def test_the_guard_names_a_strawman():
     r = World(**arms).judge(claim)
     assert r["verdict"] == "baseline not competent" and r["guard"]["passed"] is False
     assert World(**arms | {"floor": BASE - 0.2 + noise(2)}).judge(claim)["verdict"] == "reproduced"
-    assert World(**arms | {"a": BASE + noise(1, -0.05)}).judge(claim)["verdict"] == "not reproduced"
+    # what is refuted against a strawman says as little as what is confirmed
+    assert World(**arms | {"a": BASE + noise(1, -0.05)}).judge(claim)["verdict"] == "baseline not competent"
+    sound = arms | {"floor": BASE - 0.2 + noise(2), "a": BASE + noise(1, -0.05)}
+    assert World(**sound).judge(claim)["verdict"] == "not reproduced"
     assert World(a=BASE, b=BASE).judge(claim)["note"] == "p.floor on b1"
 
 
@@ -241,6 +324,104 @@ def test_placebos():
     assert World(a=BASE + noise(1), b=BASE).judge(placebo)["verdict"] == "placebo failed as it must"
     one_of_two = World(a={"b1": BASE + noise(1, 0.05), "b2": BASE + noise(2)}, b={"b1": BASE, "b2": BASE})
     assert one_of_two.judge(placebo, benchmarks=["b1", "b2"])["verdict"] == "placebo passed"
+
+
+HALF_LEAK = {"p": BASE - 0.1, "rival": BASE, "random": BASE - 0.4}  # sees half of the truth, and loses to the rival
+
+
+def test_a_placebo_is_compared_with_its_floor():
+    placebo = {"role": "placebo", "expr": "m(p) - m(rival)"}
+    arms = {name: v + noise(i, sd=0.05) for i, (name, v) in enumerate(HALF_LEAK.items(), 1)}
+    blind = World(**arms).judge(placebo)
+    assert blind["verdict"] == "placebo failed as it must" and blind["floor"] is None
+    seen = World(**arms).judge(placebo | {"floor": "m(random)"})
+    assert seen["verdict"] == "placebo passed" and seen["floor"]["above"] and not seen["floor"]["equal"]
+    assert "still it is above its floor: +0.29" in sentences.verdict(seen, "p", {})
+    sound = World(**arms | {"p": arms["random"] + noise(9, sd=0.05)}).judge(placebo | {"floor": "m(random)"})
+    assert sound["verdict"] == "placebo failed as it must" and sound["floor"]["equal"]
+    assert "it is where it must be" in sentences.verdict(sound, "p", {})
+
+
+def test_a_placebo_that_is_neither_equal_to_its_floor_nor_above_is_inconclusive():
+    placebo = {"role": "placebo", "expr": "m(p) - m(rival)", "floor": "m(random)"}
+    arms = {name: v + noise(i, sd=0.05) for i, (name, v) in enumerate(HALF_LEAK.items(), 1)}
+    below = World(**arms | {"p": arms["random"] - 0.2}).judge(placebo)
+    assert below["verdict"] == "inconclusive" and "lies below its floor m(random), within 0.05" in below["note"]
+    few = World(**{k: v[:12] for k, v in arms.items()} | {"p": arms["random"][:12] + noise(9, n=12, sd=0.2)})
+    assert few.judge(placebo)["verdict"] == "inconclusive"
+    assert few.judge(placebo | {"margin": 0.5})["verdict"] == "placebo failed as it must"
+
+
+def test_a_claim_whose_placebo_passed_is_not_reproduced():
+    placebo = UP | {"role": "placebo", "expr": "m(p) - m(b)"}
+    arms = {"a": BASE + noise(1, 0.2), "b": BASE, "p": BASE + noise(2, 0.1), "c": BASE}
+    claim, other, _ = World(**arms).judge(UP, UP | {"expr": "m(a) - m(c)"}, placebo)
+    assert claim["verdict"] == "inconclusive" and "the placebo c2 passed" in claim["note"]
+    assert "The evidence is not sound: the placebo c2 passed" in sentences.verdict(claim, "p", {})
+    assert other["verdict"] == "reproduced"  # another comparison
+
+
+# --- alarms ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_placebo_equal_to_the_arm_is_an_alarm():
+    """Nothing was destroyed; against its own rival, which is stronger, the placebo fails all the same."""
+    up = BASE + noise(1, 0.1)
+    arms = {"a": up, "b": BASE, "p": up, "strong": BASE + 0.5}
+    claim, placebo = World(**arms).judge(UP, UP | {"role": "placebo", "expr": "m(p) - m(strong)"})
+    assert placebo["verdict"] == "placebo failed as it must"
+    assert claim["verdict"] == "inconclusive" and claim["note"] == "p.p, a placebo, is equal to p.a on every unit"
+
+
+def test_an_arm_at_its_ceiling_is_an_alarm():
+    stolen = World(a=np.ones(200), b=np.clip(BASE, 0, 0.9)).judge(UP)
+    assert stolen["verdict"] == "inconclusive" and "reaches its ceiling in nDCG@10 on every unit" in stolen["note"]
+    ceiling = np.clip(BASE + 0.3, 0, 1)
+    world = World(a=ceiling, b=np.clip(BASE, 0, 0.9))
+    assert world.judge(UP)["verdict"] == "reproduced"
+    world.arms["ceiling of p.a"] = {"b1": ceiling}  # what the best order of its candidates gives
+    assert world.judge(UP)["verdict"] == "inconclusive"
+    world.arms["ceiling of p.b"] = world.arms["p.b"]  # recall at the depth of the list: any order is the best
+    assert world.judge(UP)["verdict"] == "reproduced"
+
+
+@pytest.mark.parametrize("kind", ["noninferiority", "equivalence"])
+def test_doing_nothing_is_no_evidence_of_doing_no_harm(kind):
+    claim = UP | {"kind": kind, "margin": 0.02}
+    same = World(a=BASE, b=BASE).judge(claim)
+    assert same["verdict"] == "inconclusive" and same["note"] == "p.a and p.b are identical on all 200 units"
+    assert same["differs"] == 0
+    hardly = BASE + np.where(np.arange(200) < 5, 0.1, 0)
+    few = World(a=hardly, b=BASE).judge(claim)
+    assert few["verdict"] == "inconclusive" and "differ on 5 of 200 units" in few["note"] and few["differs"] == 0.025
+    assert World(a=BASE + noise(1, 0, sd=0.02), b=BASE).judge(claim)["verdict"] == "reproduced"
+    # no worse than a rival, because it hands back the order that the rival is to be compared with
+    handed = World(a=BASE, b=BASE + noise(1, 0, sd=0.02), floor=BASE - 0.3).judge(
+        claim | {"guard": "max(m(b), m(first)) - m(floor)"}
+    )
+    assert handed["verdict"] == "not run"
+    handed = World(a=BASE, b=BASE + noise(1, 0, sd=0.02), first=BASE, floor=BASE - 0.3).judge(
+        claim | {"guard": "m(first) - m(floor)"}
+    )
+    assert handed["verdict"] == "inconclusive" and "p.a and p.first are identical" in handed["note"]
+
+
+# --- levels ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_rival_below_its_level_is_not_competent():
+    """Its gain over the floor was cut from +0.4 to +0.03: enough for a guard, and a win over it proves nothing."""
+    crippled = {"a": BASE + noise(1, -0.1), "b": BASE - 0.37 + noise(2, 0, sd=0.02), "floor": BASE - 0.4}
+    claim, levels = UP | {"guard": "m(b) - m(floor)"}, {"p.b": {"nDCG@10": {"b1": 0.45, "elsewhere": 0.9}}}
+    assert World(**crippled).judge(claim)["verdict"] == "reproduced"
+    r = World(**crippled).judge(claim, levels=levels)
+    assert r["verdict"] == "baseline not competent" and r["guard"]["passed"]
+    assert r["below_level"] == [
+        {"arm": "p.b", "benchmark": "b1", "measure": "nDCG@10", "level": 0.45, "value": r["below_level"][0]["value"]}
+    ]
+    assert "nDCG@10 on b1, below its level of 0.45: no rival to beat." in sentences.verdict(r, "p", {})
+    sound = crippled | {"a": BASE + noise(1, 0.2), "b": BASE}
+    assert World(**sound).judge(claim, levels=levels)["verdict"] == "reproduced"
 
 
 def test_results_do_not_depend_on_the_order_of_claims():

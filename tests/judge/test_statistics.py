@@ -213,16 +213,80 @@ def test_permutation_is_exact_for_few_clusters():
     differences, clusters = np.array([0.5, 0.1, -0.2, 0.4, 0.3]), ["a", "a", "b", "c", "d"]
     sums = np.array([0.6, -0.2, 0.4, 0.3])
     flips = [np.dot(signs, sums) for signs in itertools.product([1, -1], repeat=4)]
-    assert permutation_p(differences, clusters) == pytest.approx(np.mean([f >= sums.sum() - 1e-12 for f in flips]))
+    reached = np.mean([f >= sums.sum() - 1e-12 for f in flips])
+    assert permutation_p([(differences, clusters)]) == pytest.approx(reached)
+    assert permutation_p([(-differences, clusters)], direction=-1) == pytest.approx(reached)
+    assert permutation_p([(differences + 0.3, clusters)], null=0.3) == pytest.approx(reached)
+
+
+def test_permutation_of_a_mean_of_benchmarks_by_hand():
+    one, two = np.array([0.5, 0.3]), np.array([-0.1, 0.4, 0.6, 0.2])
+    parts = np.concatenate([one / 2, two / 4])
+    flips = [np.dot(signs, parts) for signs in itertools.product([1, -1], repeat=6)]
+    p = permutation_p([(one, ["a", "b"]), (two, list("cdef"))])
+    assert p == pytest.approx(np.mean([f >= parts.sum() - 1e-12 for f in flips]))
+
+
+def test_permutation_agrees_with_scipy():
+    values = np.random.default_rng(11).normal(0.2, 1, 10)
+    test = stats.permutation_test((values,), np.mean, permutation_type="samples", alternative="greater")
+    assert permutation_p([(values, [str(i) for i in range(10)])]) == pytest.approx(test.pvalue)
 
 
 def test_permutation_is_seeded_and_agrees_with_the_bootstrap():
     values = np.random.default_rng(9).normal(0.2, 1, 100)
     clusters = [str(i // 2) for i in range(100)]
-    p = permutation_p(values, clusters, seed=1)
-    assert p == permutation_p(values, clusters, seed=1)
+    p = permutation_p([(values, clusters)], seed=1)
+    assert p == permutation_p([(values, clusters)], seed=1)
     assert p == pytest.approx(p_value(bootstrap(sample(clusters=clusters, x=values), x)), abs=0.02)
-    assert permutation_p(np.zeros(30), [str(i) for i in range(30)]) == 1
+    assert permutation_p([(np.zeros(30), [str(i) for i in range(30)])]) == 1
+
+
+def test_a_rate_near_its_end_is_covered():
+    """0.95 on 16 units: all are successes in 44 % of samples, of which a bootstrap would say [1, 1]."""
+    rng, runs = np.random.default_rng(12), 400
+    covered = plain = 0
+    for _ in range(runs):
+        values = (rng.random(16) < 0.95).astype(float)
+        low, high = interval(proportion(values, [str(i) for i in range(16)]))
+        covered += low <= 0.95 <= high
+        e = bootstrap(sample(x=values), x, n_boot=300)
+        plain += interval(e)[0] <= 0.95 <= interval(e)[1]
+    assert covered / runs >= 0.95 and plain / runs < 0.65
+
+
+def test_a_mean_of_rates_is_covered():
+    rng, runs, true = np.random.default_rng(13), 400, [0.98, 0.9, 0.8, 0.99]
+    units = [str(i) for i in range(16)]
+    covered = 0
+    for _ in range(runs):
+        mean = statistics.mean_proportion([proportion((rng.random(16) < p).astype(float), units) for p in true])
+        low, high = interval(mean)
+        covered += low <= np.mean(true) <= high
+    assert mean.n_effective <= 64 and covered / runs >= 0.95
+
+
+def test_seeds_widen_a_rate():
+    units = [str(i) for i in range(40)]
+    alike = np.tile((np.arange(40) < 30).astype(float), (3, 1))
+    apart = np.stack([(np.arange(40) < n).astype(float) for n in (20, 30, 40)])
+    assert proportion(alike, units).n_effective == pytest.approx(40)
+    assert proportion(apart, units).n_effective < 10
+
+
+def test_intervals_end_where_the_quantity_ends():
+    values = np.random.default_rng(14).uniform(-1, 1, 4) * 0.2 + 0.9
+    assert interval(bootstrap(sample(x=values), x))[1] > 1
+    low, high = interval(bootstrap(sample(x=values), x, limits=(0, 1)))
+    assert 0 < low < 0.9 and high == 1
+    two = bootstrap(sample(x=[-0.3, 0.8]), x, limits=(-1, 1))
+    assert interval(two) == (-math.inf, math.inf)  # all that is possible: no interval
+
+
+def test_the_least_number_of_wins_is_that_of_the_exact_interval():
+    for n, null in ((16, 0.5), (40, 0.7), (5, 0.5)):
+        wins = [w for w in range(1, n + 1) if stats.binomtest(w, n).proportion_ci(0.95, "exact").low > null]
+        assert statistics.least_wins(n, null, 0.95) == (wins[0] if wins else math.inf)
 
 
 def test_holm_by_hand():

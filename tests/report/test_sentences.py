@@ -56,6 +56,14 @@ def said(**changes: Any) -> str:
             {"verdict": "inconclusive", "effect": 0.004, "ci": [0.001, 0.012]},
             "excludes no effect, but the effect is smaller than 0.01",
         ),
+        (
+            {"verdict": "inconclusive", "p_refuted": 0.08, "effect": -0.02, "ci": [-0.05, 0.008]},
+            "Against the claim alone, but not after correcting for all claims of this paper (p = 0.080)",
+        ),
+        (
+            {"kind": "equivalence", "margin": 0.02, "verdict": "inconclusive", "ci": [0.03, 0.07], "needed_n": 900},
+            "Against the claim alone, but not after correcting",
+        ),
         ({"verdict": "inconclusive", "effect": 0.1, "ci": [None, 0.3]}, "The data cannot bound the effect on"),
         ({"effect": 0.1, "ci": [None, 0.3]}, "(95 % CI up to 0.300; 320 queries"),
         (
