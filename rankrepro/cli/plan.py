@@ -112,7 +112,7 @@ def _claims(cards: Mapping[str, Any], planned: Any, scale: str, spread: float, a
         f"assumed: {spread:g}, no measurement yet (--spread): from independent units and seeds that agree to clusters\n"
         "and seeds that do not."
     )
-    if hopeless := [f"{key}: {s.claim}" for key, rows in found.items() for s in rows if not s.decidable]:
+    if hopeless := [f"{key}: {s.claim}" for key, rows in outlooks.items() for s in rows if not s.decidable]:
         print("\ncannot be decided at this n: " + ", ".join(dict.fromkeys(hopeless)))
 
 
