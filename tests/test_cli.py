@@ -16,7 +16,7 @@ from rankrepro.cli import text
 from tests_support import ROOT, TOY_CARD, Project, card_file, make_project, new_card
 
 COMMANDS = (
-    "papers", "show", "explain", "plan", "new", "evaluate", "verify", "clean", "seconds", "report",
+    "papers", "show", "explain", "plan", "new", "evaluate", "verify", "judge", "clean", "seconds", "report",
     "benchmarks list", "benchmarks show", "benchmarks export", "artifacts list", "artifacts fetch", "artifacts verify",
 )  # fmt: skip
 
