@@ -77,7 +77,8 @@ class Values:
 
     def means(self, row: str, benchmark: str, measure: str) -> dict[str, float]:
         """Unit -> the measure, seeds averaged."""
-        return {u: float(np.mean(v)) for u, v in self.per_unit(row, benchmark, measure).items()}
+        values = self.per_unit(row, benchmark, measure)
+        return dict(zip(values, np.array(list(values.values()), dtype=float).mean(axis=1).tolist(), strict=True))
 
     def lookup(self, row: str, benchmark: str, measure: str) -> tuple[dict[str, list[Any]], Mapping[str, str]]:
         values = self.per_unit(row, benchmark, measure)
