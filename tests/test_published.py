@@ -17,9 +17,12 @@ import typer
 from shelf_support import CARD, KEY, publish, toy_cards
 
 import rankrepro
+from rankrepro.benchmarks import MARKER
 from rankrepro.cards import Card
 from rankrepro.cli import check
 from rankrepro.errors import ConfigError
+from rankrepro.files import sha256
+from rankrepro.inspection import inspect
 from rankrepro.judge import results as judge
 from rankrepro.judge.registration import git
 from rankrepro.report import rebuild, shelf
@@ -328,6 +331,21 @@ def test_what_cannot_be_published(toy: Path, change: Callable[[Any], Any], words
 def test_a_report_that_the_code_would_make_of_other_results_is_stale(toy: Path) -> None:
     cards = toy_cards(CARD.replace("k: 10, k1: 0.4", "k: 9, k1: 0.4"))
     assert any(re.match("stale: .* would be computed anew; run `make reproduce", line) for line in faults(toy, cards))
+
+
+def test_a_truth_that_was_changed_with_its_hash_is_not_the_published_one(original: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(original.parents[2] / "results" / "desk", tmp_path / "results")
+    benchmark = results / "benchmarks" / "vital-mini" / "fever"
+    (results / "store").mkdir(exist_ok=True)
+    assert inspect(results, original.parent)[1] == []
+    file = benchmark / "truth" / "qrels.json"
+    qrels = json.loads(file.read_text())
+    file.write_text(json.dumps({query: dict.fromkeys(grades, 1) for query, grades in list(qrels.items())[1:]}))
+    marker = json.loads((benchmark / MARKER).read_text())
+    marker["files"]["truth/qrels.json"] = sha256(file)
+    (benchmark / MARKER).write_text(json.dumps(marker))
+    (line,) = inspect(results, original.parent)[1]
+    assert "vital-mini/fever/truth is not the truth that toy was judged against" in line
 
 
 # --- judged again ----------------------------------------------------------------------------------------------------
