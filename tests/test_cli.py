@@ -355,7 +355,7 @@ def test_verify_finds_what_is_damaged(ran: Project) -> None:
 
 
 def test_verify_published_fails_when_stale(ran: Project) -> None:
-    assert "published reports match the code" in run(ran, "verify --published")
+    assert "toy: 3 claims and 5 rows follow from the published units" in run(ran, "verify --published")
     file = ran.folder / "methods" / "toy.py"
     before = file.read_text()
     try:

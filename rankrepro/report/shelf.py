@@ -134,12 +134,13 @@ def _faults(
         yield f"{first}" + (f" (and {more} more)" if more else "")
     yield from islice(map(str, _examples(values)), 1)
     yield from map(str, _totals(results, values.page))
-    yield from _registered(card, cards, results, again)
+    if old:
+        yield f"stale: {old}; run `make reproduce SCALE=desk PAPERS={card.key}` and commit the report"
+    else:
+        yield from _registered(card, cards, results, again)
     if results["provenance"]["judge"] != judge.code():
         yield f"another judge made it than the code as it stands: {again}"
     yield from _commits(card.key, results)
-    if old:
-        yield f"stale: {old}; run `make reproduce SCALE=desk PAPERS={card.key}` and commit the report"
     for claim in values.page["claims"]:
         if claim["verdict"] == "placebo passed":
             yield f"placebo '{claim['id']}' passed: mend the arm, its claim means nothing"
