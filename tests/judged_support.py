@@ -54,7 +54,8 @@ def write_judged(results: Path, verdict: str = "reproduced") -> Path:
         "reported": [],
     }
     data = {
-        "schema": 2, "scale": SCALE, "commit": "a" * 40, "claims_commit": "b" * 40,
+        "schema": 3, "scale": SCALE, "commit": "a" * 40, "claims_commit": "b" * 40,
+        "provenance": {"judge": "c" * 64, "registered": {}, "truth": {}},
         "digests": [c["digest"] for c in cells], "papers": {KEY: page},
         "totals": {"wall_s": 9.0, "cell_wall_s": 8.0, "compute_s": 12.0, "cores": 2},
     }  # fmt: skip
@@ -66,7 +67,7 @@ def write_judged(results: Path, verdict: str = "reproduced") -> Path:
     folder = results / "judged" / KEY
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(data))
-    (folder / "units.json").write_text(json.dumps({"schema": 2, "paper": KEY, "rows": rows, "timings": {}}))
+    (folder / "units.json").write_text(json.dumps({"schema": 3, "paper": KEY, "rows": rows, "timings": {}}))
     return folder
 
 

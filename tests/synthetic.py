@@ -91,17 +91,26 @@ class _Maker:
         }
         cpu = sum(c["cpu_s"] for c in cells)
         results = {
-            "schema": 2,
+            "schema": 3,
             "scale": self.scale,
             "commit": hashlib.sha1(b"commit").hexdigest(),
             "claims_commit": hashlib.sha1(key.encode()).hexdigest(),
+            "provenance": {"judge": hashlib.sha256(b"judge").hexdigest(), "registered": {}, "truth": {}},
             "digests": self._digests(cells),
             "papers": {key: page},
             "totals": {"wall_s": cpu / 1.6, "cell_wall_s": cpu / 1.7, "compute_s": cpu, "cores": 2},
         }
         return {
             "results": results,
-            "units": {"schema": 2, "paper": key, "rows": rows, "timings": seconds},
+            "units": {
+                "schema": 3,
+                "paper": key,
+                "benchmarks": {},
+                "rows": rows,
+                "material": [],
+                "left_out": [],
+                "timings": seconds,
+            },
             "examples": self._examples(judged),
         }
 
@@ -401,7 +410,7 @@ class _Maker:
     def _examples(self, claims: list[dict[str, Any]]) -> dict[str, Any]:
         shown = [c for c in claims if c["expr"] and c["effect"] is not None and c["role"] == "claim"][:6]
         return {
-            "schema": 2,
+            "schema": 3,
             "paper": self.card.key,
             "attribution": {b: "Wikipedia contributors, CC BY-SA 4.0 <b>" for b in self.benchmarks},
             "claims": {c["id"]: [self._example(b) for b in self.benchmarks] for c in shown},

@@ -16,7 +16,7 @@ from rankrepro.cli import text
 from tests_support import ROOT, TOY_CARD, Project, card_file, make_project, new_card
 
 COMMANDS = (
-    "papers", "show", "explain", "plan", "new", "evaluate", "verify", "clean", "seconds", "report",
+    "papers", "show", "explain", "plan", "new", "evaluate", "verify", "judge", "clean", "seconds", "report",
     "benchmarks list", "benchmarks show", "benchmarks export", "artifacts list", "artifacts fetch", "artifacts verify",
 )  # fmt: skip
 
@@ -355,7 +355,7 @@ def test_verify_finds_what_is_damaged(ran: Project) -> None:
 
 
 def test_verify_published_fails_when_stale(ran: Project) -> None:
-    assert "published reports match the code" in run(ran, "verify --published")
+    assert "toy: 3 claims and 5 rows follow from the published units" in run(ran, "verify --published")
     file = ran.folder / "methods" / "toy.py"
     before = file.read_text()
     try:

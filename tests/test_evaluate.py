@@ -265,7 +265,7 @@ def test_a_benchmark_without_queries_is_refused(tmp_path: Path) -> None:
 def units(folder: Path, paper: str, rows: dict[str, float], zipped: bool) -> None:
     """A units file of rows with one unit each."""
     listed = [{"arm": a, "benchmark": "vital/fever", "measure": "RR", "values": {"q": [v]}} for a, v in rows.items()]
-    text = json.dumps({"schema": 2, "paper": paper, "rows": listed, "timings": {}}).encode()
+    text = json.dumps({"schema": 3, "paper": paper, "rows": listed, "timings": {}}).encode()
     folder.mkdir(parents=True)
     (folder / ("units.json.gz" if zipped else "units.json")).write_bytes(gzip.compress(text) if zipped else text)
 

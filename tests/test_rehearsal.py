@@ -21,7 +21,6 @@ from rankrepro.errors import ConfigError
 from rankrepro.plan import Node, load_scale, make_plan
 from rankrepro.rehearsal import data
 from rankrepro.rehearsal import models as stand_in_models
-from rankrepro.report import defects
 from tests_support import ROOT, make_project
 
 CARDS = load_cards()
@@ -190,13 +189,6 @@ def test_letters_of_listwise_prompts_are_tokens_though_llama_3_joins_them_to_the
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_rehearsal_cannot_be_published(tmp_path: Path) -> None:
-    (tmp_path / "icr").mkdir()
-    report = {"scale": "rehearsal", "digests": [], "papers": {"icr": {"claims": []}}}
-    (tmp_path / "icr" / "results.json").write_text(json.dumps(report))
-    assert defects(CARDS, tmp_path) == ["reports/desk/icr: made at scale rehearsal, not desk: remove it"]
 
 
 @pytest.mark.slow

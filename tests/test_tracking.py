@@ -432,7 +432,7 @@ def test_files_that_cannot_be_read_are_named(results: Path, damage: str) -> None
     elif damage == "torn":
         file.write_text(text[: len(text) // 2])
     elif damage == "version 1":
-        file.write_text(text.replace('"schema": 2', '"schema": 1'))
+        file.write_text(text.replace('"schema": 3', '"schema": 1'))
     elif damage == "another scale":
         file.write_text(text.replace('"scale": "desk"', '"scale": "paper"'))
     else:

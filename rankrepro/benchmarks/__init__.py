@@ -105,6 +105,13 @@ def load_truth(folder: Path) -> Truth:
     return getattr(_builder(get(marker["id"])), "read_truth", base.read_truth)(folder)
 
 
+def truth_identity(folder: Path) -> dict[str, str]:
+    """The digest a benchmark was built under, and one sha256 of its truth. BenchmarkError where a file has changed."""
+    marker = _verified(folder, lambda name: name.startswith(TRUTH))
+    files = {name: told for name, told in marker["files"].items() if name.startswith(TRUTH)}
+    return {"benchmark": marker["digest"], "sha256": _hash(files)}
+
+
 def pose_units(benchmark_id: str) -> tuple[str, float] | None:
     """What the first part of a pose is called, and a metre in units of its x and y, where a builder has its own."""
     return getattr(_builder(get(benchmark_id)), "POSES", None)

@@ -16,8 +16,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 for command in (
-    papers.papers, papers.show, explain.explain, plan.plan, new.new, evaluate.evaluate, check.verify, check.clean,
-    seconds.seconds, site.report,
+    papers.papers, papers.show, explain.explain, plan.plan, new.new, evaluate.evaluate, check.verify, check.judge,
+    check.clean, seconds.seconds, site.report,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(benchmarks.app, name="benchmarks")

@@ -1,4 +1,4 @@
-"""`verify` and `clean`: is what lies there whole, and is it still needed?"""
+"""`verify`, `judge` and `clean`: is what lies there whole, does it follow, and is it still needed?"""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import typer
 from rankrepro.cards import load_cards
 from rankrepro.cli import text
 from rankrepro.cli.options import RESULTS, Json, Results
+from rankrepro.errors import UnknownName
 
 
 def verify(
     published: Annotated[
-        bool, typer.Option("--published", help="Only: were the committed reports made by the code as it stands?")
+        bool, typer.Option("--published", help="Only: do the committed reports follow from their units and the code?")
     ] = False,
     results: Results = RESULTS,
 ) -> None:
     """Check that nothing is damaged or stale.
 
     Artifacts in the cache, stored results, benchmarks and run files; exit code 1 if one is damaged. With --published:
-    whether the code as it stands made the published reports, and no placebo passed.
+    every row, effect, interval, p, guard and verdict of the published reports is computed again from the units beside
+    them, and held against cards, judge, registration and manifest; the first number of a paper that is off is named.
     """
     if published:
         _published()
@@ -37,14 +39,38 @@ def verify(
 
 
 def _published() -> None:
-    from rankrepro.report import defects
+    from rankrepro.report import shelf
 
-    found = defects(load_cards())
-    for line in found:
-        print(line)
-    if found:
+    papers = shelf.verify(load_cards())
+    for paper in papers:
+        for fault in paper.faults:
+            print(f"reports/desk/{paper.key}: {fault}")
+        if not paper.faults:
+            print(paper)
+    if any(paper.faults for paper in papers):
         raise typer.Exit(1)
-    print("published reports match the code")
+
+
+def judge(
+    published: Annotated[list[str], typer.Option("--published", help="A published paper, or all; may be repeated.")],
+    results: Results = RESULTS,
+) -> None:
+    """Judge published papers again from their units.
+
+    By the judge and the cards as they stand, without running a cell; the files in reports/desk are written anew. Papers
+    whose claims read material that is not published have to be run again.
+    """
+    from rankrepro.report import shelf
+
+    cards = load_cards()
+    there = sorted(file.parent.name for file in shelf.PUBLISHED.glob("*/results.json"))
+    for key in there if published == ["all"] else published:
+        if key not in there:
+            raise UnknownName("published paper", key, there)
+        changed = shelf.judge_again(key, cards, results / "desk")
+        print(f"{key}: judged again, " + (f"{len(changed)} verdicts changed" if changed else "no verdict changed"))
+        for line in changed:
+            print(f"  {line}")
 
 
 def _results(folder: Path) -> bool:

@@ -12,7 +12,7 @@ import typer
 from rankrepro.cards import ROOT, Card
 from rankrepro.errors import ConfigError, UnknownName
 
-SCHEMA = 2  # version of results.json (workflow/schemas/results.schema.json)
+SCHEMA = 3  # version of results.json (workflow/schemas/results.schema.json)
 
 Scale = Annotated[str, typer.Option(help="quick, desk, paper or rehearsal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

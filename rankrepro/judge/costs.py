@@ -103,9 +103,36 @@ def timing(store: Store, digest: str, seed: int = 0) -> dict[str, Any]:
     found = {"ratio": effect, "ci": list(ci), "aa": list(aa), "sound": aa[0] <= 1 <= aa[1], "n": len(units)}
     for side in ("a", "b"):
         found[f"seconds_{side}"] = float(np.mean(list(seconds[side].values())))
-        totals_of = _totals(work[side].values())
-        found[f"cost_{side}"] = {n: None if t is None else t / len(work[side]) for n, t in totals_of.items()}
+        done = work[side] if work else {}
+        totals_of = _totals(done.values())
+        found[f"cost_{side}"] = {n: None if t is None else t / len(done) for n, t in totals_of.items()}
     return found
+
+
+def timed(store: Store, digest: str) -> dict[str, Any]:
+    """What `timing` reads: per unit the seconds of each side (of a once more), and the work of both if known."""
+    work = store.cost(digest)["work"]
+    return {**store.output(digest), **({"work": work} if work else {})}
+
+
+def per_unit(store: Store, answered: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    """What units cost, short enough to publish: digest -> `amounts`, and unit -> a value each, null for none.
+
+    answered: digest -> the units to tell of.
+    """
+    found = {}
+    for digest, units in answered.items():
+        told = {u: cost for u, cost in store.cost(digest)["units"].items() if u in units}
+        amounts = sorted({name for cost in told.values() for name in cost})
+        if amounts:
+            values = {u: [_short(cost.get(name)) for name in amounts] for u, cost in told.items()}
+            found[digest] = {"amounts": amounts, "units": values}
+    return found
+
+
+def _short(value: float | None) -> float | int | None:
+    """Whole numbers as they are, others to four digits: seconds have no more that mean something."""
+    return None if value is None else int(value) if value == int(value) else float(f"{value:.4g}")
 
 
 def totals(store: Store, digests: Iterable[str], session: Path) -> dict[str, float]:

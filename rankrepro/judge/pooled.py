@@ -11,7 +11,7 @@ not retrieved has the lowest score of its query's list, the highest it can have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,3 +113,37 @@ def true_positives(rate: float) -> Pool:
 
 def _sizes(units: Sequence[Sequence[Sequence[float]]]) -> tuple[Array, Array]:
     return np.array([len(p) for p, _ in units], dtype=float), np.array([len(n) for _, n in units], dtype=float)
+
+
+# --- material on paper -----------------------------------------------------------------------------------------------
+
+Scores = Mapping[str, Sequence[Sequence[Sequence[float]]]]  # unit -> per seed [scores of relevant ones, of others]
+
+
+def packed(material: Scores) -> dict[str, list[list[list[int]]]]:
+    """Material of `scores` with each score replaced by its place among all scores of its seed, 0 for the lowest.
+
+    That order is all that a ROC curve depends on, and it takes a third of the room. Others fall: the first is a place,
+    each that follows the number of places further down.
+    """
+    found: dict[str, list[list[list[int]]]] = {unit: [] for unit in material}
+    for seed in range(max(map(len, material.values()), default=0)):
+        parts = [part for seeds in material.values() for part in seeds[seed]]
+        every = np.concatenate([np.asarray(part, dtype=float) for part in parts])
+        places = np.unique(every, return_inverse=True)[1]
+        own_and_others = iter(np.split(places, np.cumsum([len(part) for part in parts])[:-1]))
+        for unit in material:
+            own, others = next(own_and_others), next(own_and_others)
+            found[unit].append([own.tolist(), [*others[:1].tolist(), *(-np.diff(others)).tolist()]])
+    return found
+
+
+def unpacked(material: Mapping[str, Sequence[Sequence[Sequence[int]]]]) -> dict[str, list[list[list[float]]]]:
+    """Places as scores again: the same order, so the same value of every measure of a ROC curve."""
+    return {
+        unit: [
+            [list(map(float, own)), (2 * others[0] - np.cumsum(others)).tolist() if others else []]
+            for own, others in seeds
+        ]
+        for unit, seeds in material.items()
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,21 @@ import numpy as np
 from rankrepro import benchmarks, claims
 from rankrepro.benchmarks.base import Truth
 from rankrepro.benchmarks.images import ImageBenchmark, ImageTruth
-from rankrepro.cards import Card, load_cards, qualify
+from rankrepro.cards import ROOT, Card, load_cards, qualify
 from rankrepro.cell import Retrieval
 from rankrepro.claims import Term
-from rankrepro.judge import costs, measures, thumbnails
+from rankrepro.code import Code, Definition
+from rankrepro.judge import costs, measures, pooled, thumbnails
 from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.examples import LEVELS, examples
-from rankrepro.judge.registration import claims_commit, git
+from rankrepro.judge.registration import claims_commit, git, registration
 from rankrepro.judge.tables import table
-from rankrepro.judge.values import Values
+from rankrepro.judge.values import ORACLE, Values
 from rankrepro.plan import make_plan
 from rankrepro.runs import write_run
+from rankrepro.store import digest_of
 
-SCHEMA = 2  # of workflow/schemas/{results,units,examples}.schema.json
+SCHEMA = 3  # of workflow/schemas/{results,units,examples}.schema.json
 
 
 def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> None:
@@ -42,20 +45,44 @@ def write_results(paper: str, scale: str, folder: Path, only: str = "all") -> No
         "results": results,
     }
     write_runs(card, values)
-    target = folder / "judged" / paper
-    target.mkdir(parents=True, exist_ok=True)
+    write_files(folder / "judged" / paper, files)
+
+
+def write_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """`folder/<name>.json` of each, whole or not at all; units, which are many, without a line each."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, value in files.items():
-        temporary = target / f"{name}.tmp"
-        temporary.write_text(json.dumps(clean(value), indent=1, ensure_ascii=False, allow_nan=False))
-        temporary.rename(target / f"{name}.json")
+        layout: dict[str, Any] = {"separators": (",", ":")} if name == "units" else {"indent": 1}
+        temporary = folder / f"{name}.tmp"
+        temporary.write_text(json.dumps(clean(value), ensure_ascii=False, allow_nan=False, **layout), encoding="utf-8")
+        temporary.rename(folder / f"{name}.json")
 
 
 def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, Any]:
     """results.json of a card. `cards`: all of them, for what its claims read of others."""
     plan, store = values.plan, values.store
     digests, scale = plan.paper_nodes[card.key], plan.scale["scale"]
+    page = judged(card, values) | {
+        "curves": costs.curves(plan, store, digests),
+        "cells": costs.stored(plan, store, digests),
+    }
+    return {
+        "schema": SCHEMA,
+        "scale": scale,
+        "commit": git("rev-parse", "HEAD"),
+        "claims_commit": claims_commit(card, cards, scale),
+        "provenance": provenance(card, values, cards),
+        "digests": digests,
+        "papers": {card.key: page},
+        "totals": costs.totals(store, digests, values.folder / "session.json"),
+    }
+
+
+def judged(card: Card, values: Values) -> dict[str, Any]:
+    """What follows from a card and values alone: tables, claims, timings, and the card's reported numbers."""
+    plan = values.plan
     timings = [timing(card, values, name) for name in plan.timings.get(card.key, {})]
-    judged = judge_claims(
+    found = judge_claims(
         claims.of(card),
         values.lookup,
         benchmarks=plan.benchmarks[card.key],
@@ -64,22 +91,29 @@ def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, An
         timings={t["name"]: t for t in timings},
         levels=claims.levels(load_cards()),
     )
-    page = {
+    return {
         "tables": [table(values, card, t) for t in card.data.get("tables", [])],
-        "claims": judged,
+        "claims": found,
         "timings": timings,
-        "curves": costs.curves(plan, store, digests),
-        "cells": costs.stored(plan, store, digests),
         "reported": card.data.get("reported", []),
     }
+
+
+@cache
+def code(root: Path = ROOT) -> str:
+    """Hash of the code that judges, by its syntax trees. `root`: the folder of the package."""
+    ours = Code(["rankrepro.judge", "rankrepro.claims", "rankrepro.measure_names"], root)
+    parts = (Definition(judged.__module__, judged.__name__), Definition(Values.__module__, Values.__name__))
+    return digest_of([ours.digest(part) for part in parts])
+
+
+def provenance(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, Any]:
+    """What the verdicts depend on beside the results: the judge, what the card registers, and the truth."""
+    registered = registration(card, cards, values.plan.scale)
     return {
-        "schema": SCHEMA,
-        "scale": scale,
-        "commit": git("rev-parse", "HEAD"),
-        "claims_commit": claims_commit(card, cards, scale),
-        "digests": digests,
-        "papers": {card.key: page},
-        "totals": costs.totals(store, digests, values.folder / "session.json"),
+        "judge": code(),
+        "registered": dict(registered.claims),
+        "truth": {b: values.truth_identity(b) for b in values.plan.benchmarks[card.key]},
     }
 
 
@@ -93,12 +127,47 @@ def timing(card: Card, values: Values, name: str) -> dict[str, Any]:
 
 
 def units(card: Card, values: Values) -> dict[str, Any]:
-    """units.json: every value that tables and claims asked for, and every second of the timings."""
-    known = {key: v for key, v in values.known.items() if measures.get(key[2]).shown}
-    rows = [{"arm": row, "benchmark": b, "measure": m, "values": v} for (row, b, m), v in known.items()]
-    timings = values.plan.timings.get(card.key, {})
-    seconds = {name: values.store.output(digest) for name, digest in timings.items()}
-    return {"schema": SCHEMA, "paper": card.key, "rows": rows, "timings": seconds}
+    """units.json: all that it takes to compute tables, claims and timings again.
+
+    Material of pooled measures that is not `shown` is given where a claim reads it; tables that show more of it have
+    their numbers and no units (`left_out`).
+    """
+    claimed = {
+        (t.arm, b, t.measure) for c in claims.of(card) for t in c.terms for b in c.of(values.plan.benchmarks[card.key])
+    }
+    rows, material, left_out = [], [], list(values.left_out)
+    scored = {(row, b, measures.get(m).score) for row, b, m in claimed}
+    for (row, b, m), v in values.known.items():
+        told, measure = {"arm": row, "benchmark": b, "measure": m}, measures.get(m)
+        if measure.shown:
+            rows.append(told | {"values": v})
+        elif (row, b, measure.score) not in scored:
+            left_out += [told] if told not in left_out else []
+        elif (row, b, m) in claimed:
+            material.append(told | {"values": pooled.packed(v)})
+    answered: dict[str, set[str]] = {}
+    for (_, b, _), v in values.known.items():
+        answered.setdefault(b, set()).update(v)
+    return {
+        "schema": SCHEMA,
+        "paper": card.key,
+        "benchmarks": {b: values.labels(b, us) for b, us in answered.items()},
+        "rows": rows,
+        "material": material,
+        "left_out": left_out,
+        "timings": {name: costs.timed(values.store, d) for name, d in values.plan.timings.get(card.key, {}).items()},
+        "costs": costs.per_unit(values.store, _answered(values)),
+    }
+
+
+def _answered(values: Values) -> dict[str, set[str]]:
+    """Digest of a cell -> units of which something is known."""
+    found: dict[str, set[str]] = {}
+    for (row, benchmark, _), per_unit in values.known.items():
+        if not row.startswith(ORACLE):
+            for _, digest, _ in values.plan.rows[row][benchmark]:
+                found.setdefault(digest, set()).update(per_unit)
+    return found
 
 
 def shown(card: Card, values: Values, judged: list[dict[str, Any]]) -> dict[str, Any]:
@@ -133,10 +202,7 @@ def _example(pair: tuple[Term, Term], benchmark: str, where: str | None, values:
     if any(o.type not in measures.RUNS for o in outputs):
         return None
     kept = values.tagged(benchmark, where) if where else None
-    a, b = (
-        {u: float(np.mean(v)) for u, v in values.per_unit(t.arm, benchmark, t.measure).items() if not kept or u in kept}
-        for t in pair
-    )
+    a, b = ({u: v for u, v in values.means(t.arm, benchmark, t.measure).items() if not kept or u in kept} for t in pair)
     rows, rankings = (pair[0].arm, pair[1].arm), (outputs[0].values, outputs[1].values)
     loaded, truth = values.benchmark(benchmark), values.truth(benchmark)
     units = benchmarks.pose_units(benchmark) or LEVELS

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rankrepro import benchmarks
-from rankrepro.benchmarks.base import Benchmark, Truth
+from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
 from rankrepro.cell import OUTPUTS, Output
 from rankrepro.claims import SEVERAL_RELEVANT
 from rankrepro.errors import BenchmarkError, OutputError
@@ -25,7 +27,8 @@ class Values:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.folder = plan, folder
         self.store = Store(folder / "store")
-        self.known: dict[tuple[str, str, str], dict[str, list[float]]] = {}  # (row, benchmark, measure) -> per unit
+        self.left_out: list[dict[str, str]] = []  # rows of a published paper whose units are not
+        self.known: dict[tuple[str, str, str], dict[str, list[Any]]] = {}  # (row, benchmark, measure) -> per unit
         self._outputs: dict[str, dict[str, Any]] = {}
         self._truths: dict[str, Any] = {}
         self._benchmarks: dict[str, Any] = {}
@@ -38,14 +41,18 @@ class Values:
             self._truths[benchmark] = truth
         return self._truths[benchmark]
 
+    def truth_identity(self, benchmark: str) -> dict[str, str]:
+        """The digest of a built benchmark, and the sha256 of its truth."""
+        return benchmarks.truth_identity(self.folder / "benchmarks" / benchmark)
+
     def output(self, digest: str, variant: str) -> Output:
         if digest not in self._outputs:
             self._outputs[digest] = self.store.output(digest)
         stored = self._outputs[digest][variant]
         return OUTPUTS[stored["type"]](stored["values"])
 
-    def per_unit(self, row: str, benchmark: str, measure: str) -> dict[str, list[float]]:
-        """Unit -> the measure for each seed.
+    def per_unit(self, row: str, benchmark: str, measure: str) -> dict[str, list[Any]]:
+        """Unit -> the measure (or the material of a pooled one) for each seed.
 
         KeyError where the row was not run on this benchmark, NotRun where its method does not meter a cost.
         """
@@ -68,7 +75,12 @@ class Values:
             return costs.metered(self.store.cost(digest), amount, output.values)
         return measures.per_unit(measure, output, truth)
 
-    def lookup(self, row: str, benchmark: str, measure: str) -> tuple[dict[str, list[float]], Mapping[str, str]]:
+    def means(self, row: str, benchmark: str, measure: str) -> dict[str, float]:
+        """Unit -> the measure, seeds averaged."""
+        values = self.per_unit(row, benchmark, measure)
+        return dict(zip(values, np.array(list(values.values()), dtype=float).mean(axis=1).tolist(), strict=True))
+
+    def lookup(self, row: str, benchmark: str, measure: str) -> tuple[dict[str, list[Any]], Mapping[str, str]]:
         values = self.per_unit(row, benchmark, measure)
         return values, measures.get(measure).clusters(values, self.truth(benchmark))
 
@@ -83,6 +95,25 @@ class Values:
             if isinstance(loaded, Benchmark)
             else set()
         )
+
+    def labels(self, benchmark: str, units: Iterable[str]) -> dict[str, Any]:
+        """What a reader needs to know of units to draw them again.
+
+        clusters  unit -> label, of those that are not alone in their cluster
+        splits    split -> its units
+        tags      tag -> the units that carry it
+        """
+        names, clusters = sorted(units), self.truth(benchmark).clusters
+        loaded = self.benchmark(benchmark)
+        queries = loaded.queries if isinstance(loaded, Benchmark) else {}
+        tags = sorted({tag for query in queries.values() for tag in query.tags})
+        every = {tag: self.tagged(benchmark, tag) for tag in (*SPLITS, *tags, SEVERAL_RELEVANT)}
+        carried = {tag: [u for u in names if u in found] for tag, found in every.items()}
+        return {
+            "clusters": {u: clusters[u] for u in names if clusters.get(u, u) != u},
+            "splits": {split: carried[split] for split in SPLITS if carried[split]},
+            "tags": {tag: us for tag, us in carried.items() if us and tag not in SPLITS},
+        }
 
     def benchmark(self, benchmark: str) -> Any:
         if benchmark not in self._benchmarks:

@@ -6,27 +6,25 @@ rebuild(reports, scale)                    # all pages from that folder and the 
 
 from __future__ import annotations
 
-import gzip
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankrepro.cards import ROOT, Card, load_cards
+from rankrepro.cards import Card, load_cards
 from rankrepro.errors import ConfigError
+from rankrepro.judge.results import SCHEMA
 from rankrepro.plan import stale
-from rankrepro.report import charts, jobs, pages, sheets
+from rankrepro.report import charts, jobs, pages, sheets, shelf
 from rankrepro.report.pages import Paper
 
-PUBLISHED = ROOT / "reports" / "desk"
 FEW = 3  # the most papers whose tables the summary of a run shows
 
 
 def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
     """Copy the judged files of `papers` to `reports/<paper>/`, make all pages, and write `reports/summary.md` last."""
     for key in papers:
-        collect(results / "judged" / key, reports / key)
+        shelf.collect(results / "judged" / key, reports / key)
     if run := jobs.gather(results):
         (reports / "jobs").mkdir(exist_ok=True)
         (reports / "jobs" / "jobs.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
@@ -39,15 +37,6 @@ def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
         encoding="utf-8",
     )
     temporary.rename(reports / "summary.md")
-
-
-def collect(judged: Path, folder: Path) -> None:
-    """Copy results.json, examples.json and units.json (compressed, always to the same bytes)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("results", "examples"):
-        shutil.copyfile(judged / f"{name}.json", folder / f"{name}.json")
-    packed = gzip.compress((judged / "units.json").read_bytes(), mtime=0)
-    (folder / "units.json.gz").write_bytes(packed)
 
 
 def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) -> list[Paper]:
@@ -73,9 +62,7 @@ def rebuild(reports: Path, scale: str, cards: Mapping[str, Card] | None = None) 
         (folder / "index.html").write_text(env.get_template("paper.html").render(**page), encoding="utf-8")
         if paper.results:
             sheets.write_all(page["sheets"], folder / "tables")
-            (folder / "tables.md").write_text(
-                env.get_template("paper.md").render(**page, to_markdown=sheets.to_markdown), encoding="utf-8"
-            )
+            shelf.write_tables(paper, folder, scale, labels)
     charts.write_bundle(reports / "assets")
     sentence = _jobs_page(reports / "jobs", scale, env)
     (reports / "index.html").write_text(
@@ -89,7 +76,7 @@ def _jobs_page(folder: Path, scale: str, env: Any) -> str:
     file = folder / "jobs.json"
     if not file.exists():
         return ""
-    run = _read(file)
+    run = shelf.read_json(file)
     page = jobs.page(run)
     page |= {"scale": scale, "when": jobs.when(run), "figure_of_jobs": page["figure"]}
     sheets.number_slugs(page["sheets"])
@@ -105,22 +92,14 @@ def load(card: Card, folder: Path, scale: str) -> Paper:
     file = folder / "results.json"
     if not file.exists():
         return Paper(card)
-    results = _read(file)
-    if results.get("schema") != 2 or results.get("scale") != scale or card.key not in results.get("papers", {}):
+    results = shelf.read_json(file)
+    if results.get("schema") != SCHEMA or results.get("scale") != scale or card.key not in results.get("papers", {}):
         raise ConfigError(
             f"{file} is not a result of '{card.key}' at scale {scale} in the present format; "
             f"run `make reproduce SCALE={scale} PAPERS={card.key}` again, or remove it"
         )
     examples = folder / "examples.json"
-    return Paper(card, results, _read(folder / "units.json.gz"), _read(examples))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = file.read_bytes()
-        return json.loads(gzip.decompress(raw) if file.suffix == ".gz" else raw)
-    except (OSError, EOFError, ValueError) as error:
-        raise ConfigError(f"{file} cannot be read ({error}); run the paper again") from None
+    return Paper(card, results, shelf.read_json(folder / "units.json.gz"), shelf.read_json(examples))
 
 
 def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
@@ -130,25 +109,3 @@ def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:
     arms = list(dict.fromkeys(r["arm"] for r in rows))
     lines = [(a, {r["benchmark"]: r for r in rows if r["arm"] == a}) for a in arms]
     return {"benchmarks": names, "lines": lines}
-
-
-def defects(cards: Mapping[str, Card], published: Path = PUBLISHED) -> list[str]:
-    """One line for each published report that today's code would not make, and for each placebo that passed.
-
-    A report of another scale than desk, such as a rehearsal's, must not be published as one.
-    """
-    lines = []
-    reports = {f.parent.name: json.loads(f.read_text()) for f in sorted(published.glob("*/results.json"))}
-    for key in [k for k, results in reports.items() if results["scale"] != "desk"]:
-        lines.append(f"reports/desk/{key}: made at scale {reports.pop(key)['scale']}, not desk: remove it")
-    why = stale(cards, "desk", {key: results["digests"] for key, results in reports.items()})
-    for key, results in reports.items():
-        if key in why:
-            again = f"run `make reproduce SCALE=desk PAPERS={key}` and commit the report"
-            lines.append(f"reports/desk/{key}: stale: {why[key]}; {again}")
-        for claim in results["papers"][key]["claims"]:
-            if claim["verdict"] == "placebo passed":
-                lines.append(
-                    f"reports/desk/{key}: placebo '{claim['id']}' passed: fix the arm, its claim means nothing"
-                )
-    return lines

@@ -263,6 +263,7 @@ def cost(table: Row, card: str) -> Figure | None:
             "arm": short(r["arm"], card),
             "benchmark": r["benchmark"],
             "value": r["value"],
+            "n": r["n"],
             "seconds": max(r["cost"]["seconds_per_unit"], FASTEST),
             "tokens": r["cost"]["input_tokens"],
             "owner": "this card" if r["arm"].startswith(f"{card}.") else "shared control",
@@ -277,9 +278,10 @@ def cost(table: Row, card: str) -> Figure | None:
         return None
     better = sheets.direction(lead)
     names = [b for b in dict.fromkeys(r["benchmark"] for r in table["rows"]) if b in {r["benchmark"] for r in rows}]
+    ranked = {b: sheets.comparable([r for r in rows if r["benchmark"] == b]) for b in names}
     for r in rows:
-        rivals = (o for o in rows if o["benchmark"] == r["benchmark"] and o is not r)
-        r["front"] = not any(
+        rivals = ranked[r["benchmark"]]
+        r["front"] = r in rivals and not any(
             o["seconds"] <= r["seconds"]
             and better * o["value"] >= better * r["value"]
             and (o["seconds"], o["value"]) != (r["seconds"], r["value"])
@@ -348,12 +350,12 @@ def cost(table: Row, card: str) -> Figure | None:
         ["arm", "benchmark", lead, "time / unit", "front"],
         lines,
         records,
-        "Front: no other arm is at least as good and as fast.",
+        "Front: no other arm is at least as good and as fast, of those on as many units as most have.",
     )
     return Figure(
         f"cost-{table['name']}",
         f"Quality against cost: {table['name']}",
-        _cheapest(rows, lead, better),
+        _cheapest([r for b in names for r in ranked[b]], lead, better),
         data.compiled(chart),
         sheet,
         wide=True,

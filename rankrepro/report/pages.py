@@ -235,6 +235,28 @@ def totals(papers: Iterable[Paper]) -> dict[str, float]:
 # --- the page of a paper ---------------------------------------------------------------------------------------------
 
 
+def words_and_tables(paper: Paper, scale: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the page of a judged paper says, without its charts: all that tables.md needs."""
+    results, key, claims = paper.page, paper.key, paper.claims
+    timings = {t["name"]: t for t in results["timings"]}
+    verdicts = {c["id"]: sentences.verdict(c, key, timings, labels) for c in claims}
+    return {
+        "scale": scale,
+        "card": paper.card,
+        "data": paper.results,
+        "claims": claims,
+        "said": verdicts,
+        "tables": [(t, sheets.of_table(t, key)) for t in results["tables"] if t["rows"]],
+        "made": {
+            "claims": sheets.of_claims(claims, verdicts),
+            "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
+            "reported": sheets.of_reported(results["reported"], ours(paper), key) if results["reported"] else None,
+            "seeds": sheets.of_seeds(results["tables"], claims, key),
+            "cells": sheets.of_cells(results["cells"], key),
+        },
+    }
+
+
 def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What the page of a paper shows, all numbers from its judged files. `labels`: row -> its name for a reader."""
     claims = paper.claims
@@ -253,31 +275,15 @@ def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None
     if paper.results is None:
         return page | {"said": {}, "figures": {}, "sheets": []}
     results, key = paper.page, paper.key
-    timings = {t["name"]: t for t in results["timings"]}
-    verdicts = {c["id"]: sentences.verdict(c, key, timings, labels) for c in claims}
-    tables = [(t, sheets.of_table(t, key)) for t in results["tables"] if t["rows"]]
-    other_sheets: dict[str, Any] = {
-        "claims": sheets.of_claims(claims, verdicts),
-        "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
-        "reported": sheets.of_reported(results["reported"], ours(paper), key) if results["reported"] else None,
-        "seeds": sheets.of_seeds(results["tables"], claims, key),
-        "cells": sheets.of_cells(results["cells"], key),
-    }
+    page |= words_and_tables(paper, scale, labels)
     figures = drawn(paper)
-    every = [
-        *(s for _, group in tables for s in group),
-        *filter(None, other_sheets.values()),
-        *(f.sheet for f in figures),
-    ]
+    every = [s for _, group in page["tables"] for s in group]
+    every += [*filter(None, page["made"].values()), *(f.sheet for f in figures)]
     sheets.number_slugs(every)
     return page | {
-        "data": paper.results,
-        "said": verdicts,
-        "tables": tables,
         "figures": {f.name.split("-")[0]: f for f in figures},
         "cost": [f for f in figures if f.name.startswith("cost-")],
         "sheets": every,
-        "made": other_sheets,
         "timing_words": [sentences.timing(t, key, labels) for t in results["timings"]],
         "examples": examples(paper),
         "pictures": paper.examples.get("pictures", {}),

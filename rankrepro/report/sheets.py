@@ -8,17 +8,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rankrepro.claims import ORIGINS
 from rankrepro.errors import RankReproError
 from rankrepro.judge import measures
 from rankrepro.report import text
 from rankrepro.report.text import NONE, count, interval, latex, markdown, number, seconds, short, size, slug
 
 CEILING = "ceiling of "
+UNRANKED = ("Judged", "Candidates", "LearningRate", "ResidualSpread", "ByResidual")  # they describe; none is better
 
 
 @dataclass(frozen=True)
@@ -113,18 +116,30 @@ def _arm(arm: str, card: str) -> Cell:
     return Cell(short(arm, card), sort=arm)
 
 
-def _value(row: Mapping[str, Any], best: float | None) -> Cell:
+def _value(row: Mapping[str, Any], best: Collection[str]) -> Cell:
     letter = (row["against"] or {}).get("letter") or ""
-    top = best is not None and row["value"] == best and not row["arm"].startswith(CEILING)
-    return Cell(number(row["value"]), interval(row["ci"]), letter, sort=row["value"], best=top)
+    digits = text.decimals(row["value"])
+    value, note = number(row["value"], digits), interval(row["ci"], digits)
+    return Cell(value, note, letter, sort=row["value"], best=row["arm"] in best)
 
 
-def _best(rows: Sequence[Mapping[str, Any]], measure: str) -> float | None:
-    """The best value of a column, without ceilings; None for columns that rank nothing."""
-    values = [r["value"] for r in rows if r["value"] is not None and not r["arm"].startswith(CEILING)]
-    if len(values) < 2 or measure.startswith(("Judged", "Candidates")):
-        return None
-    return max(values) if direction(measure) > 0 else min(values)
+def _best(rows: Sequence[Mapping[str, Any]], measure: str) -> set[str]:
+    """The arms with the best value of a column, ceilings apart; none in a column that ranks nothing."""
+    if measure.startswith(UNRANKED):
+        return set()
+    ranked = comparable([r for r in rows if r["value"] is not None and not r["arm"].startswith(CEILING)])
+    values = [r["value"] for r in ranked]
+    if len(values) < 2:
+        return set()
+    best = max(values) if direction(measure) > 0 else min(values)
+    return {r["arm"] for r in ranked if r["value"] == best}
+
+
+def comparable(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows on as many units as most have (of equally many the larger number): a mean of others is another mean."""
+    counts = Counter(r["n"] for r in rows)
+    most = max(counts, key=lambda n: (counts[n], n), default=None)
+    return [r for r in rows if r["n"] == most]
 
 
 def direction(measure: str) -> int:
@@ -162,6 +177,8 @@ def _caption(table: Mapping[str, Any], shown: str, card: str) -> str:
     if table["baseline"]:
         baseline = short(table["baseline"], card)
         parts.append(f"a: better than {baseline} (paired Student test of ranx, Holm over the arms, p < 0.05).")
+    if len({r["n"] for r in table["rows"] if not r["arm"].startswith(CEILING)}) > 1:
+        parts.append("Bold: the best of the arms on as many units as most have; means over other units do not compare.")
     if any(r["arm"].startswith(CEILING) for r in table["rows"]):
         parts.append("Ceiling: the same documents in the best order.")
     if table["where"]:
@@ -191,6 +208,7 @@ def of_claims(claims: Sequence[Mapping[str, Any]], sentences: Mapping[str, str])
         [
             Cell(c["id"]),
             Cell(c["sentence"], words=True),
+            Cell(ORIGINS[c["origin"]]),
             Cell(c["verdict"]),
             Cell(number(c["effect"]), interval(c["ci"]), sort=c["effect"]),
             Cell(text.p_value(c["p_holm"]), sort=c["p_holm"]),
@@ -222,7 +240,7 @@ def of_claims(claims: Sequence[Mapping[str, Any]], sentences: Mapping[str, str])
     ]
     return Sheet(
         "Claims",
-        ["claim", "sentence", "verdict", "effect", "p (Holm)", "n"],
+        ["claim", "sentence", "whose", "verdict", "effect", "p (Holm)", "n"],
         lines,
         records,
         "In brackets: 95 % intervals. p by Holm over the claims of the card.",
@@ -275,7 +293,7 @@ def of_reported(reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[st
     lines = []
     for r, row in pairs:
         value = r["value"] if isinstance(r["value"], str) else f"{r['value']:g}"
-        mine = Cell(number(row["value"]), interval(row["ci"]), sort=row["value"]) if row else Cell(NONE)
+        mine = _value({**row, "against": None}, ()) if row else Cell(NONE)
         about = f"{short(row['arm'], card)}, {row['measure']} on {row['benchmark']}" if row else NONE
         source = r["source"] + ("" if r["verified"] else " (unverified)")
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -11,11 +12,20 @@ MINUS = "−"
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """`0.576`, `−0.020`, `+0.056` if signed; a dash where there is none."""
+    """`0.576`, `−0.020`, `+0.056` if signed, `790,528`; a dash where there is none."""
     if value is None:
         return NONE
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    return text.replace("-", MINUS) if float(text) else f"{0:.{digits}f}"
+    text = f"{value:{'+' if signed else ''},.{digits}f}"
+    return text.replace("-", MINUS) if any(c in "123456789" for c in text) else f"{0:.{digits}f}"
+
+
+def decimals(value: float | None) -> int:
+    """Digits to write after the point: three, none of thousands, of less than a thousandth two that say something."""
+    if value is None or value == 0:
+        return 3
+    if abs(value) >= 1000:
+        return 0
+    return 3 if abs(value) >= 0.001 else 1 - math.floor(math.log10(abs(value)))
 
 
 def interval(pair: Sequence[float | None] | None, digits: int = 3) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -113,3 +115,21 @@ def test_perplexity_needs_every_token():
     assert term.values[0](np.array([[2.0, 1]]))[0] == pytest.approx(np.exp(10 / 8))
     with pytest.raises(OutputError, match="'a' has 3 tokens, the likelihood is of 2"):
         measures.per_unit("Perplexity", Likelihoods({"a": (3.0, 2)}), truth)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_packed_material_gives_the_same_values(seed):
+    rng = np.random.default_rng(seed)
+    seeds = [units(rng), units(rng)]
+    seeds[0][0][1] = []  # a query all of whose documents are relevant
+    for one in (other for part in seeds for other in part):
+        one[1].sort(reverse=True)
+    material = {f"q{i}": list(both) for i, both in enumerate(zip(*seeds, strict=True))}
+    packed = json.loads(json.dumps(pooled.packed(material)))
+    assert all(type(place) is int and place >= 0 for q in packed.values() for s in q for part in s for place in part)
+    again = pooled.unpacked(packed)
+    counts = rng.multinomial(20, np.full(20, 0.05), 5).astype(float)
+    for i in range(2):
+        for pool in (pooled.auc, pooled.true_positives(0.05)):
+            one, other = (pool([material[q][i] for q in material]) for material in (material, again))
+            np.testing.assert_array_equal(one(counts), other(counts))

@@ -96,7 +96,7 @@ def test_spaced(names: str, n: int, expected: str) -> None:
 
 def test_they_fit_the_schema() -> None:
     file = {
-        "schema": 2, "paper": "p", "attribution": {"b": "x"}, "claims": {"c": [found()]},
+        "schema": 3, "paper": "p", "attribution": {"b": "x"}, "claims": {"c": [found()]},
         "pictures": {"b": thumbnails.named(BENCHMARK, [found()])}, "sheets": {"b": thumbnails.sheet(BENCHMARK, POSES)},
     }  # fmt: skip
     schema = json.loads((ROOT / "workflow/schemas/examples.schema.json").read_text())

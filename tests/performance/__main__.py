@@ -140,7 +140,7 @@ def report(folder: Path) -> dict[str, float]:
     from synthetic import write
 
     from rankrepro.cards import load_cards
-    from rankrepro.report import collect
+    from rankrepro.report.shelf import collect
 
     cards = load_cards()
     write(folder / "made-up", cards, list(cards), units=200)

@@ -8,12 +8,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic import HOSTILE, judged
 
 from rankrepro.cards import load_cards
-from rankrepro.report import sentences, sheets
+from rankrepro.report import charts, sentences, sheets
 from rankrepro.report.sheets import Cell, Sheet
 
 CARDS = load_cards()
@@ -71,6 +72,55 @@ def test_the_best_of_a_column_is_no_ceiling() -> None:
     lines = {line[0].value: line for line in sheets.of_table(table, "x")[0].lines}
     assert [lines[a][1].best for a in ("one", "two", "ceiling of one")] == [False, True, False]
     assert [lines[a][2].best for a in ("one", "two")] == [True, False]  # a perplexity is better low
+
+
+def row(arm: str, measure: str, value: float, n: int = 300) -> dict[str, Any]:
+    return {
+        "arm": f"x.{arm}", "benchmark": "b", "measure": measure, "value": value, "ci": [None, None], "n": n,
+        "clusters": 3, "seeds": 1, "split": "test", "seed_sd": None, "against": None, "cost": {"seconds_per_unit": n},
+    }  # fmt: skip
+
+
+def sheet_of(rows: list[dict[str, Any]]) -> Sheet:
+    measures = list(dict.fromkeys(r["measure"] for r in rows))
+    table = {"name": "t", "measures": measures, "baseline": None, "where": None, "units_of": None, "rows": rows}
+    return sheets.of_table(table, "x")[0]
+
+
+def test_the_best_is_told_among_arms_on_the_same_number_of_units() -> None:
+    sheet = sheet_of([row("easy", "RR", 0.9, 16), row("one", "RR", 0.4), row("two", "RR", 0.5)])
+    assert [line[1].best for line in sheet.lines] == [False, False, True]
+    assert "Bold: the best of the arms on as many units as most have" in sheet.caption
+    assert "Bold" not in sheet_of([row("one", "RR", 0.4), row("two", "RR", 0.5)]).caption
+
+
+def test_an_arm_on_other_units_is_on_no_front() -> None:
+    rows = [row("easy", "RR", 0.9, 16), row("one", "RR", 0.4), row("two", "RR", 0.5, 300)]
+    rows[2]["cost"] = {"seconds_per_unit": 400}
+    for r in rows:
+        r["cost"]["input_tokens"] = None
+    table = {"name": "t", "measures": ["RR"], "rows": rows}
+    figure = charts.cost(table, "x")
+    assert figure
+    assert {r["arm"]: r["front"] for r in figure.sheet.records} == {"easy": False, "one": True, "two": True}
+    assert "two has the best RR" in figure.takeaway
+
+
+def test_what_describes_has_no_best_and_large_numbers_no_fractions() -> None:
+    sheet = sheet_of([
+        *(row(arm, "LearningRate", rate) for arm, rate in (("one", 0.0003), ("two", 0.003))),
+        *(row(arm, "TargetParameters", n) for arm, n in (("one", 790528.0), ("two", 1048576.0))),
+    ])  # fmt: skip
+    assert [[(c.value, c.best) for c in line[1:3]] for line in sheet.lines] == [
+        [("0.00030", False), ("790,528", True)],
+        [("0.003", False), ("1,048,576", False)],
+    ]
+
+
+def test_whose_claim_it_is_stands_beside_it() -> None:
+    sheet = next(s for s in all_sheets("icr") if s.title == "Claims")
+    words = {line[sheet.head.index("whose")].value for line in sheet.lines}
+    assert words >= {"a sentence of the paper", "our stricter control"}
 
 
 def test_names_of_files_are_unique_and_safe() -> None:

@@ -132,8 +132,8 @@ def test_units_are_packed_to_the_same_bytes(tmp_path: Path) -> None:
     judged.mkdir()
     for name in ("results", "units", "examples"):
         (judged / f"{name}.json").write_text('{"x": 1}')
-    report.collect(judged, tmp_path / "one")
-    report.collect(judged, tmp_path / "two")
+    report.shelf.collect(judged, tmp_path / "one")
+    report.shelf.collect(judged, tmp_path / "two")
     packed = (tmp_path / "one" / "units.json.gz").read_bytes()
     assert packed == (tmp_path / "two" / "units.json.gz").read_bytes()
     assert packed[4:8] == bytes(4)  # no time inside
@@ -149,20 +149,6 @@ def test_stale_and_not_run_are_marked(site: Path) -> None:
     assert states["fullrank"] == "stale"
     assert states["first"] == "none"
     assert "The code has changed since" in (site / "fullrank" / "index.html").read_text()
-
-
-def test_a_passed_placebo_and_a_stale_report_are_defects(site: Path, tmp_path: Path) -> None:
-    shutil.copytree(site / "icr", tmp_path / "icr")
-    assert report.defects(CARDS, tmp_path) == []
-    file = tmp_path / "icr" / "results.json"
-    data = json.loads(file.read_text())
-    placebo = next(c for c in data["papers"]["icr"]["claims"] if c["role"] == "placebo")
-    placebo["verdict"] = "placebo passed"
-    data["digests"].pop()
-    file.write_text(json.dumps(data))
-    defects = report.defects(CARDS, tmp_path)
-    assert len(defects) == 2
-    assert "stale: 1 of" in defects[0] and placebo["id"] in defects[1]
 
 
 @pytest.mark.parametrize(
