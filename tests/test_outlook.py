@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from rankrepro.cards import Card, load_cards
 from rankrepro.judge.statistics import required_n
 from rankrepro.outlook import Stand, stands, units_of
 from rankrepro.plan import make_plan
+from tests_support import ROOT
 
 
 def test_units_are_those_of_the_splits_and_the_sample() -> None:
@@ -98,6 +100,16 @@ def test_a_measure_of_a_whole_model_has_one_unit() -> None:
     plan = make_plan(cards, "desk", ["mw_loss"])
     slower = next(s for s in stands(cards["mw_loss"], plan, None, 0.3) if s.claim == "mw-slower")
     assert (slower.n, slower.decidable) == (1, False) and "a single unit" in slower.note
+
+
+def test_the_plan_prints_ranges_and_names_what_cannot_be_decided(capsys: pytest.CaptureFixture[str]) -> None:
+    from rankrepro.cli import plan as command
+
+    cards = load_cards()
+    command._claims(cards, make_plan(cards, "desk", ["mw_loss"]), "desk", 0.3, False, ROOT / "no-reports")
+    said = capsys.readouterr().out
+    assert "cannot be decided at this n: " in said and "mw_loss: mw-slower" in said.split("at this n: ")[1]
+    assert re.search(r"mw-auc +vital/fever .* 0\.\d+ to 0\.\d+", said)
 
 
 def test_a_benchmark_alone_does_not_decide_a_mean() -> None:

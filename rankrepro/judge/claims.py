@@ -67,6 +67,13 @@ class Judged:
         order = [(sign * self._p(part), -sign * self._gain(part)) for part in self.decisive]
         return self.decisive[order.index(max(order))] if order else None
 
+    @property
+    def refuting(self) -> Part | None:
+        """The benchmark that refutes an all_of; the strongest of an any_of, all of which do."""
+        if self.claim.combine == "any_of":
+            return self.shown
+        return min((part for part in self.decisive if not part.thin), key=self.rule.p_refuted, default=None)
+
     def _p(self, part: Part) -> float:
         return 1.0 if part.thin else self.rule.p(part)
 
@@ -294,8 +301,9 @@ def _guard(
 
 
 def _result(j: Judged, verdicts: bool, alpha: float, m: int) -> dict[str, Any]:
-    c, kind, shown = j.claim, j.claim.kind, j.shown
+    c, kind = j.claim, j.claim.kind
     verdict = j.verdict(verdicts, alpha, m)
+    shown = j.refuting if verdict == "not reproduced" else j.shown
     e = shown.estimate if shown and not j.missing else None
     needed = j.rule.needed_n(e, alpha / m) if e and verdict == "inconclusive" else None
     reads = kind.reads if kind else ()

@@ -242,6 +242,16 @@ def test_refuting_an_all_of_takes_the_level_of_its_benchmarks():
     assert world.judge(claim | {"combine": "any_of"}, benchmarks=names)["verdict"] == "reproduced"
 
 
+def test_what_is_refuted_is_shown_where_it_is_refuted():
+    """Of no effect b2 knows least, and its interval reaches the target; b1 excludes it."""
+    spread, wide = noise(1, sd=0.01), noise(2, sd=0.7)
+    a = {"b1": BASE + spread - spread.mean(), "b2": BASE - 0.03 + wide - wide.mean()}
+    r = World(a=a, b={"b1": BASE, "b2": BASE}).judge(UP | {"min_effect": 0.05}, benchmarks=["b1", "b2"])
+    rows = {row["benchmark"]: row for row in r["per_benchmark"]}
+    assert rows["b2"]["p"] > rows["b1"]["p"] and rows["b2"]["ci"][1] > 0.05
+    assert r["verdict"] == "not reproduced" and r["benchmark"] == "b1" and r["ci"][1] < 0.05
+
+
 # --- several benchmarks, units, guards -------------------------------------------------------------------------------
 
 
