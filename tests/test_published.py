@@ -260,7 +260,7 @@ def test_a_text_that_nothing_can_be_computed_from_is_held_by_the_manifest(toy: P
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ("min_effect: 0.02", "min_effect: 0.5", "'toy-quality': verdict: published reproduced, computed not"),
+        ("min_effect: 0.02", "min_effect: 0.9", "'toy-quality': verdict: published reproduced, computed not"),
         (
             "sentence: It wins.",
             "sentence: It loses.",
@@ -380,7 +380,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_paper_is_judged_again_from_its_own_units(toy: Path, original: Path, tmp_path: Path) -> None:
     assert shelf.judge_again(KEY, toy_cards(), tmp_path / "no-results", toy.parent) == []
     assert read(toy / UNITS) == read(original / UNITS)
-    stricter = toy_cards(CARD.replace("min_effect: 0.02", "min_effect: 0.5"))
+    stricter = toy_cards(CARD.replace("min_effect: 0.02", "min_effect: 0.9"))
     changed = shelf.judge_again(KEY, stricter, tmp_path, toy.parent)
     assert changed == ["toy-quality: reproduced -> not reproduced"]
     assert faults(toy, stricter) == []

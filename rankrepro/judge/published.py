@@ -177,14 +177,14 @@ def _plan(card: Card, cards: Mapping[str, Card], results: Mapping[str, Any]) -> 
 # --- judged again ----------------------------------------------------------------------------------------------------
 
 
-def judged_again(card: Card, values: Published) -> dict[str, Any]:
+def judged_again(card: Card, values: Published, cards: Mapping[str, Card]) -> dict[str, Any]:
     """Tables, claims, timings and reported numbers from published values by today's judge and card.
 
     What no unit is published of stands as it was: rows whose material was left out, and the costs of older files.
     ConfigError where a claim reads material that is not there.
     """
     _refuse(card, values)
-    page = clean(judged(card, values))
+    page = clean(judged(card, values, cards))
     then = {(t["name"], *_row_key(row)): row for t in values.page["tables"] for row in t["rows"]}
     for declared, table in zip(card.data.get("tables", ()), page["tables"], strict=True):
         rows = {_row_key(row): row for row in table["rows"]}

@@ -62,7 +62,7 @@ def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, An
     """results.json of a card. `cards`: all of them, for what its claims read of others."""
     plan, store = values.plan, values.store
     digests, scale = plan.paper_nodes[card.key], plan.scale["scale"]
-    page = judged(card, values) | {
+    page = judged(card, values, cards) | {
         "curves": costs.curves(plan, store, digests),
         "cells": costs.stored(plan, store, digests),
     }
@@ -78,8 +78,8 @@ def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, An
     }
 
 
-def judged(card: Card, values: Values) -> dict[str, Any]:
-    """What follows from a card and values alone: tables, claims, timings, and the card's reported numbers."""
+def judged(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, Any]:
+    """What follows from cards and values alone: tables, claims, timings, and the card's reported numbers."""
     plan = values.plan
     timings = [timing(card, values, name) for name in plan.timings.get(card.key, {})]
     found = judge_claims(
@@ -89,7 +89,7 @@ def judged(card: Card, values: Values) -> dict[str, Any]:
         verdicts=plan.scale["verdicts"],
         tagged=values.tagged,
         timings={t["name"]: t for t in timings},
-        levels=claims.levels(load_cards()),
+        levels=claims.levels(cards),
     )
     return {
         "tables": [table(values, card, t) for t in card.data.get("tables", [])],

@@ -128,7 +128,7 @@ def _faults(
     """One line for each thing that is wrong, what a reader would be misled by first."""
     card, results = cards[folder.name], values.files.results
     again = f"`rankrepro judge --published {card.key}` judges it again"
-    found = differences(values.page, judged_again(card, values))
+    found = differences(values.page, judged_again(card, values, cards))
     if first := next(found, None):
         more = sum(1 for _ in found)
         yield f"{first}" + (f" (and {more} more)" if more else "")
@@ -237,7 +237,7 @@ def judge_again(key: str, cards: Mapping[str, Card], results: Path, published: P
             if not benchmarks.is_current(benchmark, built := results / "benchmarks" / benchmark):
                 command = f"rankrepro internal benchmark {benchmark} {built / benchmarks.MARKER}"
                 raise ConfigError(f"{built} does not hold {benchmark} as it is built today: run `{command}`")
-    page = judged_again(card, values)
+    page = judged_again(card, values, cards)
     claims = {claim["id"] for claim in page["claims"]}
     units = judge.units(card, values)
     del units["costs"]
