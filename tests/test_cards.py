@@ -193,6 +193,18 @@ def test_unknown_scale_and_paper() -> None:
         make_plan({**cards, "new": without}, "quick", "new")
 
 
+def test_the_number_in_the_sentence_of_a_ratio_is_its_bound() -> None:
+    """A green badge on "at most 1% of the time" would be false by its own words if 1 were the bound."""
+    said = {}
+    for card in load_cards().values():
+        for claim in card.claims:
+            if claim.get("kind") == "ratio" and (words := re.search(r"(at most|within) (\d+) ?%", claim["sentence"])):
+                share = int(words[2]) / 100
+                said[claim["id"]] = (claim["bound"], share if words[1] == "at most" else 1 + share)
+    assert len(said) >= 3
+    assert all(bound == pytest.approx(number) for bound, number in said.values()), said
+
+
 def test_what_stands_beside_a_reported_number_is_a_row_of_a_table() -> None:
     for card in load_cards().values():
         rows = {(arm, m) for t in card.data.get("tables", []) for arm in t["arms"] for m in t["measures"]}
