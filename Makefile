@@ -33,7 +33,7 @@ browse: $(VENV)/.installed
 	@$(RUN) python -m rankrepro.tracking.ui results $(PORT)
 
 test: $(VENV)/.installed
-	@$(RUN) python -m pytest -q -n 2 --dist loadfile --durations=10 tests
+	@$(RUN) python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=10 tests
 
 test-browser: $(VENV)/.installed
 	@$(VENV)/bin/python -c 'import playwright' 2>/dev/null || $(VENV)/bin/pip install -c requirements.lock --no-build-isolation -e '.[browser]'

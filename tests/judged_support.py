@@ -67,7 +67,9 @@ def write_judged(results: Path, verdict: str = "reproduced") -> Path:
     folder = results / "judged" / KEY
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(data))
-    (folder / "units.json").write_text(json.dumps({"schema": 3, "paper": KEY, "rows": rows, "timings": {}}))
+    known = {BENCHMARK: {"clusters": {}, "splits": {}, "tags": {}}}
+    units = {"benchmarks": known, "rows": rows, "material": [], "left_out": [], "timings": {}}
+    (folder / "units.json").write_text(json.dumps({"schema": 3, "paper": KEY} | units))
     return folder
 
 
