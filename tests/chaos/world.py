@@ -20,7 +20,19 @@ from tests_support import Project, make_project, new_card
 
 HERE = Path(__file__).parent
 PAUSE = 0.15  # seconds a batch sleeps, so that kills find batches to tear
-TIMES = {"cost", "timings", "totals", "wall_s", "cpu_s", "peak_bytes", "started", "ended", "commit", "claims_commit"}
+TIMES = {
+    "cost",
+    "costs",
+    "timings",
+    "totals",
+    "wall_s",
+    "cpu_s",
+    "peak_bytes",
+    "started",
+    "ended",
+    "commit",
+    "claims_commit",
+}
 CORES = 2  # that a command may use
 SECONDS = "quick: {toy: {overlap: 1.9, scaled: 0.3, noise: 0.3}}\n"  # so that there are jobs enough to disturb
 PATIENCE = 1800.0  # seconds after which a command counts as stuck
