@@ -20,7 +20,11 @@ from rankrepro.plan import make_plan, resources, write_jobs
 from rankrepro.runner import writable
 
 SCALE = config["scale"]
-ONLY = config["benchmarks"] if isinstance(config["benchmarks"], str) else ",".join(config["benchmarks"])
+ONLY = (
+    config["benchmarks"]
+    if isinstance(config["benchmarks"], str)
+    else ",".join(config["benchmarks"])
+)
 RESULTS = f"{config['results']}/{SCALE}"
 REPORTS = f"{config['reports']}/{SCALE}"
 STAND_INS = str(rehearsal.marker(Path(RESULTS)))
