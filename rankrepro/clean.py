@@ -144,7 +144,7 @@ def _benchmarks(folder: Path, needed: set[str] | None, why: str, shared: bool = 
 def _of_cache(cache: Path, need: Needed) -> Iterator[Leftover]:
     """Other versions than the pinned ones, artifacts of no plan, and what killed processes left."""
     catalogue = [a for a in artifacts.load_catalogue().values() if a.id in need.artifacts]
-    keep = {a.folder for a in catalogue if a.source == "wheel"}
+    keep = {a.folder for a in catalogue}
     converted = {models.folder_name(a) for a in catalogue if a.model and a.model.format in CONVERSIONS}
     hub = {f"models--{a.name.replace('/', '--')}" for a in catalogue if a.source == "hub"}
     for kind, names in (("artifacts", keep), ("models", converted), ("hub", hub)):
