@@ -60,6 +60,10 @@ class StoreError(RankReproError):
     """A results folder that cannot be read or written."""
 
 
+class PackError(RankReproError):
+    """A pack for another machine, or what came back from one, that cannot be used."""
+
+
 class LockedError(RankReproError):
     """Another run holds this results folder."""
 

@@ -120,6 +120,12 @@ class Store:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def adopt(self, folder: Path) -> None:
+        """Move a whole result that was computed elsewhere into the store; `folder` has the digest's name."""
+        sync([*folder.iterdir(), folder])
+        self._place(folder, folder.name)
+        sync([self.folder])
+
     def _place(self, temporary: Path, digest: str) -> None:
         """Rename to the final name, unless a whole result has it; a damaged one is replaced."""
         try:

@@ -81,7 +81,9 @@ def _checked(folder: Path, plan: Plan) -> Path:
     there = {file.name for file in folder.iterdir()} - {MANIFEST}
     if there != set(files):
         odd = sorted(there ^ set(files))[0]
-        raise run.PackFault(f"result {digest}: {odd} is {'not listed' if odd in there else 'missing'}; run its job again")
+        raise run.PackFault(
+            f"result {digest}: {odd} is {'not listed' if odd in there else 'missing'}; run its job again"
+        )
     for name, said in files.items():
         if (folder / name).stat().st_size != said["bytes"] or sha256(folder / name) != said["sha256"]:
             raise run.PackFault(f"result {digest}: {name} has changed since it was computed; run its job again")

@@ -128,7 +128,9 @@ def unpack(pieces: Sequence[Path], folder: Path) -> None:
                     raise PackFault(f"{pieces[0]} holds {member.name}, which is no plain file: make the pack again")
                 archive.extract(member, folder, filter="data")
     except (tarfile.TarError, EOFError) as error:
-        raise PackFault(f"{pieces[0].parent}: its pieces are no archive of ours ({error}); make the pack again") from None
+        raise PackFault(
+            f"{pieces[0].parent}: its pieces are no archive of ours ({error}); make the pack again"
+        ) from None
 
 
 def sha256(file: Path) -> str:
@@ -161,7 +163,13 @@ class Machine:
     def start(self, job: str) -> subprocess.Popen[bytes]:
         log = self.log(job)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "rankrepro.runner", str(self.results / "jobs" / f"{job}.json"), str(self.cores)]
+        command = [
+            sys.executable,
+            "-m",
+            "rankrepro.runner",
+            str(self.results / "jobs" / f"{job}.json"),
+            str(self.cores),
+        ]
         with log.open("wb") as output:
             return subprocess.Popen(
                 command, env=self.env, cwd=self.results.parents[1], stdout=output, stderr=subprocess.STDOUT
@@ -253,8 +261,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--at-once", type=int, help="jobs at a time (default: the cores; with GPUs three for each)")
     parser.add_argument("--cores", type=int, default=cores, help=f"cores to use (default: {cores})")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="folder to run in (default: work, beside this)")
-    parser.add_argument("--back", type=Path, default=HERE / "back", help="folder for what is to go home (default: back)")
+    parser.add_argument(
+        "--work", type=Path, default=HERE / "work", help="folder to run in (default: work, beside this)"
+    )
+    parser.add_argument(
+        "--back", type=Path, default=HERE / "back", help="folder for what is to go home (default: back)"
+    )
     parser.add_argument("--minutes", type=float, help="start no job after so many; run again to go on")
     options = parser.parse_args(arguments)
     until = time.time() + 60 * options.minutes if options.minutes else float("inf")

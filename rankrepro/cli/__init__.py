@@ -8,7 +8,20 @@ from pathlib import Path
 
 import typer
 
-from rankrepro.cli import artifacts, benchmarks, check, evaluate, explain, internal, new, papers, plan, seconds, site
+from rankrepro.cli import (
+    artifacts,
+    benchmarks,
+    check,
+    evaluate,
+    explain,
+    internal,
+    new,
+    pack,
+    papers,
+    plan,
+    seconds,
+    site,
+)
 from rankrepro.errors import DISK_FULL, RankReproError
 from rankrepro.store import no_room
 
@@ -17,7 +30,7 @@ app = typer.Typer(
 )
 for command in (
     papers.papers, papers.show, explain.explain, plan.plan, new.new, evaluate.evaluate, check.verify, check.judge,
-    check.clean, seconds.seconds, site.report,
+    check.clean, seconds.seconds, site.report, pack.pack, pack.merge,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(benchmarks.app, name="benchmarks")

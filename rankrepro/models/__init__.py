@@ -12,13 +12,13 @@ from pathlib import Path
 from types import ModuleType
 
 from rankrepro import passes
-from rankrepro.artifacts import Artifact, ModelEntry, cache_dir, fetch, install
+from rankrepro.artifacts import Artifact, ModelEntry, cache_dir, fetch, fetched, install
 from rankrepro.code import Code, Definition
 from rankrepro.errors import ArtifactError, ConfigError, UnknownName
 from rankrepro.models.conversion import CONVERSIONS
 from rankrepro.models.types import LoadedModel, ModelSpec
 
-__all__ = ["LoadedModel", "ModelSpec", "digest", "folder_name", "imports", "kind", "load", "prepare"]
+__all__ = ["LoadedModel", "ModelSpec", "digest", "folder_name", "folders", "imports", "kind", "load", "prepare"]
 __all__ += ["revision", "spec"]
 
 CONVERTER = 1  # part of a converted model's digest: bump it when a conversion writes other weights or another tokenizer
@@ -73,6 +73,17 @@ def prepare(artifact: Artifact, cache: Path | None = None) -> Path:
         need=8 * artifact.unpacked,  # from about 4.5 bits a weight to 32
         what=f"{artifact.id}, converted to safetensors",
     )
+
+
+def folders(artifact: Artifact, cache: Path) -> list[Path]:
+    """What `load` reads of a prepared model, all of it below `cache`: to be packed for a machine without network."""
+    if _entry(artifact).format in CONVERSIONS:
+        return [cache / "models" / folder_name(artifact)]
+    folder = fetched(artifact, cache)
+    if folder is None:
+        raise ArtifactError(f"{artifact.id}: not fetched yet")
+    refs = folder.parents[1] / "refs"  # of a hub model: which commit a branch was when it was fetched
+    return [folder, refs] if artifact.source == "hub" and refs.is_dir() else [folder]
 
 
 def imports(artifact: Artifact) -> None:
