@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,12 @@ import pytest
 from rankrepro.away import packages, run
 from tests_support import Project, add_toy, make_project
 
-PAPER = "late"
+MINILM = """  minilm:
+    fn: pointwise.bi_encoder
+    models: {encoder: encoder}
+    candidates: {from: baselines.bm25, depth: 5}
+    params: {batch: 8, passage_tokens: 24, query_tokens: 16}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A toy that re-ranks the BM25 of the shared controls, which needs packages that a bare machine lacks."""
     project = add_toy(make_project(tmp_path_factory.mktemp("home"), ["baselines"]))
     card = project.folder / "papers" / "llm_rerankers" / "toy.yaml"
-    dense = "  minilm: {fn: pointwise.bi_encoder, models: {encoder: encoder}, candidates: {from: baselines.bm25, depth: 5},\n"
-    dense += "    params: {batch: 8, passage_tokens: 24, query_tokens: 16}}\n"
-    card.write_text(card.read_text().replace("tables:\n", dense + "tables:\n", 1))
+    card.write_text(card.read_text().replace("tables:\n", MINILM + "tables:\n", 1))
     return project
 
 
@@ -135,7 +139,7 @@ def test_a_damaged_pack_does_not_run(
     shutil.copytree(packed, tmp_path / "pack")
     damage(tmp_path / "pack", run.read(packed / run.PACK))
     done = away(Path(sys.executable), tmp_path / "pack")
-    assert done.returncode == 1 and pytest.importorskip("re").search(words, done.stderr), done.stderr
+    assert done.returncode == 1 and re.search(words, done.stderr), done.stderr
     assert not (tmp_path / "pack" / "work").exists()
 
 

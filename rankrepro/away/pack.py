@@ -70,7 +70,9 @@ def pack(
 
 def _in_order(plan: Plan) -> list[Job]:
     """Jobs after those they need, long chains first, those for the whole machine last of their level."""
-    turns, placed, order = resources.turns(plan.jobs), set(), []
+    turns = resources.turns(plan.jobs)
+    placed: set[str] = set()
+    order = []
     todo = sorted(plan.jobs.values(), key=lambda job: (-turns[job.id], job.id))
     while todo:
         job = next(job for job in todo if placed.issuperset(job.needs))
@@ -141,10 +143,10 @@ def _members(
         for file in sorted(store.path(digest).iterdir()):
             yield file, f"{there}/store/{digest}/{file.name}"
     finished = {need for job in jobs for need in job.needs} - {job.id for job in jobs}
-    for job in sorted(finished):
-        marker = scratch / f"{job}.done"
+    for done in sorted(finished):
+        marker = scratch / f"{done}.done"
         marker.write_text("{}")
-        yield marker, f"{there}/jobs/{job}.done"
+        yield marker, f"{there}/jobs/{done}.done"
 
 
 def _described(plan: Plan, jobs: Sequence[Job], taken: Sequence[metadata.Distribution]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PACK, BACK = "pack.json", "back.json"
 HERE = Path(__file__).resolve().parent
@@ -40,7 +40,8 @@ class _Writer(io.RawIOBase):
     def __init__(self, folder: Path, stem: str, limit: int) -> None:
         self.folder, self.stem, self.limit = folder, stem, limit
         self.pieces: list[Path] = []
-        self._left, self._file = 0, None
+        self._left = 0
+        self._file: IO[bytes] | None = None
 
     def writable(self) -> bool:
         return True
@@ -52,6 +53,7 @@ class _Writer(io.RawIOBase):
             if not self._left:
                 self._next()
             part = view[done : done + self._left]
+            assert self._file is not None
             self._file.write(part)
             self._left -= len(part)
             done += len(part)
@@ -73,7 +75,8 @@ class _Reader(io.RawIOBase):
     """Pieces read as one stream."""
 
     def __init__(self, pieces: Sequence[Path]) -> None:
-        self._pieces, self._file = iter(pieces), None
+        self._pieces = iter(pieces)
+        self._file: Any = None
 
     def readable(self) -> bool:
         return True
