@@ -75,6 +75,8 @@ def _unreachable() -> str:
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
     except Exception as error:  # of whichever library the client uses

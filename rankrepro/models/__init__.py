@@ -23,6 +23,7 @@ __all__ += ["revision", "spec"]
 
 CONVERTER = 1  # part of a converted model's digest: bump it when a conversion writes other weights or another tokenizer
 DTYPES = ("float32", "bfloat16", "float16")
+BYTES = {"float32": 4, "bfloat16": 2}
 CODE = Code(("rankrepro.models", "rankrepro.passes"))
 
 
@@ -41,7 +42,9 @@ def revision(artifact: Artifact) -> str:
     entry = _entry(artifact)
     converter = f"+converter{CONVERTER}" if entry.format in CONVERSIONS else ""
     alone = f"+alone{entry.alone}" if entry.alone else ""
-    return f"{artifact.digest}/{entry.path}{converter}{alone}"
+    tied = "+tied" if entry.tied else ""
+    stored = f"+{entry.stored}" if entry.stored != "float32" else ""
+    return f"{artifact.digest}/{entry.path}{converter}{alone}{tied}{stored}"
 
 
 def spec(artifact: Artifact, cache: Path | None = None) -> ModelSpec:
@@ -63,14 +66,14 @@ def prepare(artifact: Artifact, cache: Path | None = None) -> Path:
         return fetch(artifact, cache) / entry.path
 
     def build(new: Path, scratch: Path) -> None:
-        CONVERSIONS[entry.format](fetch(artifact, cache) / entry.path, new)
+        CONVERSIONS[entry.format](fetch(artifact, cache) / entry.path, new, entry)
         (new / "model.json").write_text(json.dumps({"id": artifact.id, "digest": revision(artifact)}))
 
     return install(
         cache / "models" / folder_name(artifact),
         lambda folder: (folder / "model.json").exists() and (folder / "model.safetensors").exists(),
         build,
-        need=8 * artifact.unpacked,  # from about 4.5 bits a weight to 32
+        need=entry.parameters * BYTES[entry.stored] or 8 * artifact.unpacked,  # from about 4.5 bits a weight to 32
         what=f"{artifact.id}, converted to safetensors",
     )
 

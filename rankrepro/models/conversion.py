@@ -7,22 +7,29 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from rankrepro.artifacts import ModelEntry
 from rankrepro.models.pretrained import quiet
 
 
-def from_gguf(gguf: Path, folder: Path) -> None:
-    """Write the dequantised float32 weights and the tokenizer of a GGUF file into `folder`."""
+def from_gguf(gguf: Path, folder: Path, entry: ModelEntry) -> None:
+    """Write the dequantised weights, in the dtype `entry.stored`, and the tokenizer of a GGUF file into `folder`."""
     with quiet():
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
-        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, **source, dtype=torch.float32)
+        dtype = getattr(torch, entry.stored)
+        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, **source, dtype=dtype)
         # A model loaded from GGUF counts as quantised and refuses to be saved: move its weights into a fresh one.
-        config = loaded.config
+        config, weights = loaded.config, loaded.state_dict()
         del config.quantization_config
-        fresh = type(loaded)(config)
-        fresh.load_state_dict(loaded.state_dict())
+        if entry.tied:
+            config.tie_word_embeddings = True
+            weights["model.embed_tokens.weight"] = weights["lm_head.weight"]
+        with torch.device("meta"):
+            fresh = type(loaded)(config)
+        fresh.load_state_dict(weights, assign=True)
+        fresh.tie_weights()
         fresh.generation_config = loaded.generation_config
         fresh.save_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
@@ -30,20 +37,21 @@ def from_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def from_torch(weights: Path, folder: Path) -> None:
+def from_torch(weights: Path, folder: Path, entry: ModelEntry) -> None:
     """Write the tensors of a file of torch, which is pickled, as safetensors; nothing but tensors is read."""
     import torch
     from safetensors.torch import save_file
 
     tensors = torch.load(weights, map_location="cpu", weights_only=True)
-    save_file({name: t.float().contiguous() for name, t in tensors.items()}, folder / "model.safetensors")
+    dtype = getattr(torch, entry.stored)
+    save_file({name: t.to(dtype).contiguous() for name, t in tensors.items()}, folder / "model.safetensors")
 
 
 CONVERSIONS = {"gguf": from_gguf, "torch": from_torch}
 
 
 def _restore_pre_tokenizer(tokenizer: Any, gguf: Path) -> None:
-    """Give the tokenizer the pre-tokenizer that the GGUF names; transformers reads them all as GPT-2's.
+    """Give the tokenizer the pre-tokenizer that the GGUF names; transformers reads SmolLM2's as GPT-2's.
 
     SmolLM2 cuts digits off first, so that "\\n\\n1" is the tokens "\\n\\n", "1" and not "\\n", "\\n", "1".
     """

@@ -1,263 +1,27 @@
-"""Artifacts: real pip, real wheels and real failures."""
+"""Fetching: real pip, real wheels and real failures."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
 import hashlib
-import http.server
 import io
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
+from artifacts_support import NOTHING, PATIENCE, Index, in_python, in_subprocess, leftovers, make_wheel, pin
 
 from rankrepro import artifacts
-from rankrepro.artifacts import Artifact, cache_dir, fetch, find, load_catalogue, verify
-from rankrepro.errors import ArtifactError, ChecksumMismatch, ConfigError, DiskBudgetError, UnknownName
-
-ROOT = Path(__file__).parents[1]
-NOTHING = "http://127.0.0.1:9/simple"  # nobody listens there
-PATIENCE = 600  # seconds after which a process counts as stuck
-
-
-# --- helpers: small real wheels, and pip pointed at them -------------------------------------------------------------
-
-
-def make_wheel(folder: Path, members: dict[str, bytes], name: str = "toy_data") -> Artifact:
-    """Write a wheel with these members to `folder`; the Artifact that pins it and lists them all."""
-    info = f"{name}-1.0.dist-info"
-    folder.mkdir(exist_ok=True)
-    wheel = folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, data in members.items():
-            archive.writestr(path, data)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return pin(wheel, tuple(members), sum(map(len, members.values())))
-
-
-def pin(wheel: Path, members: tuple[str, ...], unpacked: int) -> Artifact:
-    return Artifact(
-        id="toy",
-        source="wheel",
-        licence="CC0",
-        citation="none",
-        name=wheel.name.split("-")[0].replace("_", "-"),
-        version="1.0",
-        sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
-        size=wheel.stat().st_size,
-        unpacked=unpacked,
-        members=members,
-    )
-
-
-@pytest.fixture
-def pip_env(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replace the whole configuration of pip by the given options."""
-
-    def set_to(**options: str) -> None:
-        for key in [k for k in os.environ if k.startswith("PIP_")]:
-            monkeypatch.delenv(key)
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-        monkeypatch.setenv("PIP_RETRIES", "0")
-        for key, value in options.items():
-            monkeypatch.setenv(f"PIP_{key}", value)
-
-    return set_to
-
-
-@pytest.fixture
-def wheels(tmp_path: Path, pip_env: Callable[..., None]) -> Path:
-    """An empty folder that is all that pip sees."""
-    pip_env(NO_INDEX="1", FIND_LINKS=str(tmp_path / "wheels"))
-    return tmp_path / "wheels"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-class Index(http.server.ThreadingHTTPServer):
-    """A package index of one wheel that sends half of it, then waits for `go`."""
-
-    def __init__(self, wheel: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.wheel, self.go, self.halfway, self.downloads = wheel, threading.Event(), threading.Event(), 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/simple"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Index
-
-    def do_GET(self) -> None:
-        wheel = self.server.wheel
-        page = f'<a href="/files/{wheel.name}">{wheel.name}</a>'.encode()
-        body = wheel.read_bytes() if self.path.startswith("/files/") else page
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html" if body is page else "application/octet-stream")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if body is not page:
-            self.server.downloads += 1
-            self.wfile.write(body[: len(body) // 2])
-            self.server.halfway.set()
-            self.server.go.wait(PATIENCE)
-            body = body[len(body) // 2 :]
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def index(tmp_path: Path, pip_env: Callable[..., None]) -> Iterator[Index]:
-    make_wheel(tmp_path / "served", {"toy_data/a.bin": os.urandom(400_000)})
-    with Index(next((tmp_path / "served").iterdir())) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        pip_env(INDEX_URL=server.url)
-        yield server
-        server.go.set()
-        server.shutdown()
-
-
-def in_subprocess(artifact: Artifact, cache: Path, before: str = "") -> subprocess.Popen[str]:
-    """`fetch` in a process and process group of its own; prints the folder, or the error's type."""
-    program = f"""
-import resource, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background ignores it
-from pathlib import Path
-from rankrepro.artifacts import Artifact, fetch
-from rankrepro.errors import RankReproError
-{before}
-try:
-    print(fetch(Artifact(**{dataclasses.asdict(artifact)!r}), Path({str(cache)!r})))
-except RankReproError as error:
-    print(type(error).__name__, error)
-"""
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def leftovers(cache: Path) -> list[str]:
-    """Everything under artifacts/ but the locks."""
-    return sorted(p.name for p in (cache / "artifacts").glob("*") if not p.name.endswith(".lock"))
-
-
-# --- the catalogue ---------------------------------------------------------------------------------------------------
-
-
-def test_the_catalogue_is_valid_and_complete() -> None:
-    catalogue = load_catalogue()
-    assert {"vital-articles", "anserini-topics", "smollm2-135m-instruct", "all-minilm-l6-v2"} <= set(catalogue)
-    assert all(a.licence and a.citation for a in catalogue.values())
-    assert len({a.digest for a in catalogue.values()}) == len(catalogue)
-
-
-def test_ir_datasets_knows_every_id() -> None:
-    import ir_datasets
-
-    ids = [a.id for a in load_catalogue().values() if a.source == "ir_datasets"]
-    assert ids and not [i for i in ids if i not in ir_datasets.registry]
-
-
-GOOD = """
-artifacts:
-  - id: toy
-    source: wheel
-    name: toy-data
-    version: 1.0.0
-    sha256: 185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa
-    size: 10
-    unpacked: 20
-    members: [toy/a.json, toy/model.gguf]
-    model: {kind: causal-lm, format: gguf, path: toy/model.gguf}
-    licence: CC0
-    citation: none
-"""
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "error", "says"),
-    [
-        ("licence:", "license:", UnknownName, "did you mean 'licence'"),
-        ("source: wheel", "source: weel", UnknownName, "did you mean 'wheel'"),
-        ("kind: causal-lm", "kind: causal", UnknownName, "did you mean 'causal-lm'"),
-        ("format: gguf", "fromat: gguf", UnknownName, "did you mean 'format'"),
-        ("artifacts:", "artefacts: 1\nartifacts:", UnknownName, "did you mean 'artifacts'"),
-        ("    size: 10\n", "", ConfigError, "key 'size' is missing"),
-        ("size: 10", "size: ten", ConfigError, "a number of bytes"),
-        ("size: 10", "size: true", ConfigError, "a number of bytes"),
-        ("version: 1.0.0", "version: 1.0", ConfigError, "quote it"),
-        ("version: 1.0.0", "version: '>=1'", ConfigError, "'version'"),
-        ("name: toy-data", "name: --target", ConfigError, "'name'"),
-        ("sha256: 18", "sha256: xy", ConfigError, "'sha256'"),
-        ("toy/a.json", "../evil", ConfigError, "could leave"),
-        ("toy/a.json", "/etc/evil", ConfigError, "absolute"),
-        ("toy/a.json", "C:/evil", ConfigError, "absolute"),
-        ("toy/a.json", "'a\\evil'", ConfigError, "could leave"),
-        ("toy/a.json", "x.jar!../evil", ConfigError, "could leave"),
-        ("toy/a.json", "x.jar!toy/model.gguf", ConfigError, "two members"),
-        ("path: toy/model.gguf", "path: toy/other.gguf", ConfigError, "not among the members"),
-        ("path: toy/model.gguf", "path: ../model.gguf", ConfigError, "could leave"),
-        ("source: wheel", "source: [wheel]", UnknownName, "unknown source"),
-        ("id: toy", "id: a/b", ConfigError, "folder name"),
-        ("artifacts:", "artifacts: [", ConfigError, "not valid YAML"),
-    ],
-)
-def test_a_wrong_catalogue_names_file_artifact_and_key(
-    tmp_path: Path, old: str, new: str, error: type[ConfigError], says: str
-) -> None:
-    path = tmp_path / "artifacts.yaml"
-    path.write_text(GOOD)
-    assert load_catalogue(path)["toy"].model is not None
-    assert old in GOOD
-    path.write_text(GOOD.replace(old, new, 1))
-    with pytest.raises(error, match=r"artifacts\.yaml") as caught:
-        load_catalogue(path)
-    assert type(caught.value) is error and says in str(caught.value)
-
-
-def test_duplicate_ids_are_refused(tmp_path: Path) -> None:
-    rows = yaml.safe_load(GOOD)["artifacts"]
-    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"artifacts": rows * 2}))
-    with pytest.raises(ConfigError, match="listed twice"):
-        load_catalogue(tmp_path / "a.yaml")
-
-
-def test_find_names_the_nearest_artifact() -> None:
-    with pytest.raises(UnknownName, match="did you mean 'vital-articles'"):
-        find(load_catalogue(), "vital-artcles")
-
-
-def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RANKREPRO_CACHE", str(tmp_path))
-    assert cache_dir("/elsewhere") == tmp_path
-    monkeypatch.delenv("RANKREPRO_CACHE")
-    assert cache_dir("/elsewhere") == Path("/elsewhere")
-    assert cache_dir() == Path.home() / ".cache" / "rankrepro"
-
+from rankrepro.artifacts import fetch, load_catalogue, verify
+from rankrepro.errors import ArtifactError, ChecksumMismatch, DiskBudgetError
 
 # --- fetching --------------------------------------------------------------------------------------------------------
 
@@ -469,14 +233,6 @@ def test_a_lost_race_uses_the_winner(tmp_path: Path) -> None:
 
 
 # --- hub and ir_datasets ---------------------------------------------------------------------------------------------
-
-
-def in_python(program: str, **env: str) -> str:
-    """What a fresh process prints: the hub client reads its environment at import."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    return done.stdout + done.stderr
 
 
 FETCH_MISTRAL = """
