@@ -22,7 +22,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from rankrepro.cards import Card, qualify, where_of
@@ -63,6 +63,16 @@ class Expression:
     def limits(self, of_term: Callable[[Term], tuple[float, float]]) -> tuple[float, float]:
         """The least and the largest value it can have, if each term lies between its own limits."""
         return _limits(self.tree, of_term)
+
+    def renamed(self, naming: Callable[[str], str]) -> Expression:
+        """The same of other arms: `naming` gives each its name."""
+
+        def tree(node: Any) -> Any:
+            if isinstance(node, Term):
+                return Term(naming(node.arm), node.measure)
+            return (node[0], *map(tree, node[1:])) if isinstance(node, tuple) else node
+
+        return Expression(self.text, tuple(tree(term) for term in self.terms), tree(self.tree))
 
     @property
     def difference(self) -> tuple[Term, Term] | None:
@@ -524,6 +534,20 @@ class Claim:
     def floor_margin(self) -> float:
         """How far from its floor a placebo may lie."""
         return self.bounds.margin or PLACEBO_MARGIN
+
+    def renamed(self, naming: Callable[[str], str]) -> Claim:
+        """The same claim about other arms and another timing, as `naming` calls them."""
+
+        def of(expression: Expression | None) -> Expression | None:
+            return expression.renamed(naming) if expression else None
+
+        return replace(
+            self,
+            expression=of(self.expression),
+            guard=of(self.guard),
+            floor=of(self.floor),
+            timing=naming(self.timing) if self.timing else None,
+        )
 
     def of(self, benchmarks: Iterable[str]) -> list[str]:
         """Those of `benchmarks` that the claim is about."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from rankrepro import sizes
 from rankrepro.cards import PAPERS, SECONDS, Card, load_yaml
 from rankrepro.errors import ConfigError, StoreError
 from rankrepro.plan import load_scale, make_plan
@@ -31,11 +32,9 @@ def measured(cards: Mapping[str, Card], scale: str, store: Store) -> dict[str, d
     """
     if load_scale(scale).get("stand_ins"):
         raise ConfigError(f"scale {scale} runs stand-ins instead of models: its seconds predict nothing")
+    rungs = sizes.ladder(load_scale(scale))
     # if every unit took a second, a node would take as many seconds as it has units
-    one = {
-        key: replace(card, seconds={scale: dict.fromkeys([*card.stages, *card.arms], 1.0)})
-        for key, card in cards.items()
-    }
+    one = {key: replace(card, seconds={scale: dict.fromkeys(_names(card, rungs), 1.0)}) for key, card in cards.items()}
     spent: dict[str, float] = defaultdict(float)
     units: dict[str, float] = defaultdict(float)
     for node in make_plan(one, scale).nodes.values():
@@ -57,12 +56,17 @@ def merged(known: Seconds, scale: str, new: Mapping[str, Mapping[str, float]], c
     everything[scale] = {k: {**everything[scale].get(k, {}), **new.get(k, {})} for k in {*everything[scale], *new}}
     return {
         s: {
-            key: {name: value for name, value in of_card.items() if name in {**cards[key].stages, **cards[key].arms}}
+            key: {name: value for name, value in of_card.items() if sizes.bare(name) in _names(cards[key])}
             for key, of_card in of_scale.items()
             if key in cards
         }
         for s, of_scale in everything.items()
     }
+
+
+def _names(card: Card, rungs: Iterable[str] = ()) -> list[str]:
+    """The arms and stages of a card, each at every size."""
+    return [sizes.at(name, size) for name in (*card.stages, *card.arms) for size in ("", *rungs)]
 
 
 def write(seconds: Seconds, folder: Path = PAPERS) -> Path:

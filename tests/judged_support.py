@@ -130,7 +130,8 @@ def _claim(name: str, verdict: str, terms: list[list[str]], effect: float) -> di
     return nothing | {
         "id": name, "kind": "superiority", "role": "claim", "sentence": f"The claim {name} holds.", "combine": "macro",
         "verdict": verdict, "benchmark": "macro", "effect": effect, "ci": [effect - 0.1, effect + 0.1], "n": 8,
-        "clusters": 5, "seeds": 1, "p": 0.01, "p_holm": 0.03, "min_effect": 0.01, "per_benchmark": [], "terms": terms,
+        "clusters": 5, "seeds": 1, "p": 0.01, "p_holm": 0.03, "min_effect": 0.01, "per_benchmark": [], "sizes": [],
+        "terms": terms,
     }  # fmt: skip
 
 

@@ -82,6 +82,7 @@ class _Maker:
         timings, seconds = self._timings()
         cells = list(self._cells(tables))
         page = {
+            "sizes": [],
             "tables": tables,
             "claims": judged,
             "timings": timings,
@@ -287,6 +288,7 @@ class _Maker:
             "needed_n": 840 if verdict == "inconclusive" else None,
             "guard": guard,
             "per_benchmark": parts if ran and not timing else [],
+            "sizes": [],
             "terms": [[f"{self.card.key}.method", measure], ["baselines.first_stage", measure]] if expr else [],
             "where": None,
             "n_effective": round(self.units * 0.7, 1) if ran else None,

@@ -155,6 +155,7 @@ def judge_claims(
     tagged: Callable[[str, str], set[str]] = lambda benchmark, tag: set(),
     timings: Mapping[str, Mapping[str, Any]] | None = None,
     levels: Levels | None = None,
+    sizes: Mapping[str, Callable[[str], str]] | None = None,
     alpha: float = 0.05,
     seed: int = 0,
     n_boot: int = statistics.DRAWS,
@@ -167,6 +168,8 @@ def judge_claims(
     verdicts    False at a scale that gives none: every claim that ran is 'smoke', on all benchmarks there are
     tagged      (benchmark, tag) -> units, for claims with `where`
     timings     name -> ratio, ci, sound, n, for claims with `timing`
+    sizes       smaller sizes of the language model -> what rows and timings are called there: a claim's effect at each
+                is told beside it, without a verdict, and takes no part in the correction
     levels      what rows must reach to be a rival (`rankrepro.claims.levels`)
     alpha       family-wise level of the card's claims
     n_boot      draws; with 1,000 or fewer no p-value could be below the level of placebos
@@ -197,7 +200,31 @@ def judge_claims(
             j.alarm = alarms.of(
                 j.claim, claims, passed, Engine(lookup, tagged, j.claim.where or "", seed, n_boot), where
             )
-    return [_result(j, verdicts, alpha, m) for j in judged]
+    told = [_result(j, verdicts, alpha, m) for j in judged]
+    for j, result in zip(judged, told, strict=True):
+        engine = Engine(lookup, tagged, j.claim.where or "", seed, n_boot)
+        each = {size: _at_size(j, naming, engine, timings or {}, alpha) for size, naming in (sizes or {}).items()}
+        result["sizes"] = [{"size": size, **numbers} for size, numbers in each.items() if numbers]
+    return told
+
+
+def _at_size(
+    judged: Judged,
+    naming: Callable[[str], str],
+    engine: Engine,
+    timings: Mapping[str, Mapping[str, Any]],
+    alpha: float,
+) -> dict[str, Any] | None:
+    """The effect of a claim with a smaller language model, on the benchmarks it was judged on; None where it has none.
+
+    Of an all_of or any_of, on the benchmark that it is shown on at the largest size.
+    """
+    claim, shown = judged.claim.renamed(naming), judged.shown
+    if judged.missing or shown is None or claim == judged.claim:
+        return None
+    found = _estimated(claim, engine, [p.benchmark for p in judged.parts], timings, alpha, strict=True)
+    same = [part for part in found.decisive if part.benchmark == shown.benchmark or claim.timing]
+    return _numbers(same[0].estimate) if same and not found.missing else None
 
 
 def _estimated(

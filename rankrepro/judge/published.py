@@ -11,13 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rankrepro import claims
-from rankrepro.cards import Card, qualify, row_index
+from rankrepro import claims, sizes
+from rankrepro.cards import Card, row_index
 from rankrepro.errors import ConfigError
 from rankrepro.judge import measures, pooled
 from rankrepro.judge.estimates import NotRun
 from rankrepro.judge.results import clean, judged
-from rankrepro.judge.values import ORACLE, Values
+from rankrepro.judge.tables import arms_of, tables_of
+from rankrepro.judge.values import Values
 from rankrepro.plan import DEFAULT_SPLIT, Node, Plan, load_scale
 
 
@@ -160,6 +161,7 @@ def _plan(card: Card, cards: Mapping[str, Card], results: Mapping[str, Any]) -> 
     scale = load_scale(results["scale"])
     plan = Plan(scale, [card.key], benchmarks={card.key: card.benchmarks_at(scale.get("like", scale["scale"]))})
     owners = row_index(cards)
+    plan.sizes[card.key] = list(results["papers"][card.key].get("sizes", ()))[:-1]
     for cell in sorted(results["papers"][card.key]["cells"], key=lambda c: c["seed"]):
         digest, benchmark = cell["digest"], cell["benchmark"]
         if cell["kind"] == "timing":
@@ -167,8 +169,8 @@ def _plan(card: Card, cards: Mapping[str, Card], results: Mapping[str, Any]) -> 
         split = DEFAULT_SPLIT
         for row in cell["rows"]:
             plan.rows.setdefault(row, {}).setdefault(benchmark, []).append((cell["seed"], digest, ""))
-            if row in owners:
-                split = cards[owners[row][0]].data.get("split", DEFAULT_SPLIT)
+            if sizes.bare(row) in owners:
+                split = cards[owners[sizes.bare(row)][0]].data.get("split", DEFAULT_SPLIT)
         spec = {"benchmark": {"id": benchmark}, "queries": {"split": split}}
         plan.nodes[digest] = Node(cell["name"], digest, spec, 0.0, 0)
     return plan
@@ -186,10 +188,11 @@ def judged_again(card: Card, values: Published, cards: Mapping[str, Card]) -> di
     _refuse(card, values)
     page = clean(judged(card, values, cards))
     then = {(t["name"], *_row_key(row)): row for t in values.page["tables"] for row in t["rows"]}
-    for declared, table in zip(card.data.get("tables", ()), page["tables"], strict=True):
+    for (declared, size), table in zip(tables_of(card, values), page["tables"], strict=True):
         rows = {_row_key(row): row for row in table["rows"]}
         missing = {key[1:]: row for key, row in then.items() if key[0] == table["name"] and key[1:] in values.summaries}
-        table["rows"] = sorted({**missing, **rows}.values(), key=_order(card, declared, values))
+        order = (arms_of(values, card, declared, size), values.plan.benchmarks[card.key], declared["measures"])
+        table["rows"] = sorted({**missing, **rows}.values(), key=_position(order))
         for row in rows.values():
             old = then.get((table["name"], *_row_key(row)))
             if old and not values.metered:
@@ -222,12 +225,9 @@ def _row_key(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["arm"], row["benchmark"], row["measure"]
 
 
-def _order(card: Card, declared: Mapping[str, Any], values: Published) -> Callable[[Mapping[str, Any]], list[int]]:
-    """Rows as `table` has them: by arm, benchmark and measure, in the card's order."""
-    arms = [qualify(card, arm) for arm in declared["arms"]]
-    arms += [ORACLE + qualify(card, declared["oracle"])] if "oracle" in declared else []
-    orders = (arms, values.plan.benchmarks[card.key], declared["measures"])
-    return lambda row: [order.index(name) for order, name in zip(orders, _row_key(row), strict=True)]
+def _position(order: Sequence[Sequence[str]]) -> Callable[[Mapping[str, Any]], list[int]]:
+    """Where a row stands: by arm, benchmark and measure, each in the order of its list."""
+    return lambda row: [names.index(name) for names, name in zip(order, _row_key(row), strict=True)]
 
 
 # --- differences -----------------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rankrepro import benchmarks, claims
+from rankrepro import benchmarks, claims, sizes
 from rankrepro.benchmarks.base import Truth
 from rankrepro.benchmarks.images import ImageBenchmark, ImageTruth
 from rankrepro.cards import ROOT, Card, load_cards, qualify
@@ -22,7 +22,7 @@ from rankrepro.judge import costs, measures, pooled, thumbnails
 from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.examples import LEVELS, examples
 from rankrepro.judge.registration import claims_commit, git, registration
-from rankrepro.judge.tables import table
+from rankrepro.judge.tables import table, tables_of
 from rankrepro.judge.values import ORACLE, Values
 from rankrepro.plan import make_plan
 from rankrepro.runs import write_run
@@ -81,6 +81,7 @@ def judge(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, An
 def judged(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, Any]:
     """What follows from cards and values alone: tables, claims, timings, and the card's reported numbers."""
     plan = values.plan
+    smaller = plan.sizes.get(card.key, [])
     timings = [timing(card, values, name) for name in plan.timings.get(card.key, {})]
     found = judge_claims(
         claims.of(card),
@@ -90,9 +91,11 @@ def judged(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[str, A
         tagged=values.tagged,
         timings={t["name"]: t for t in timings},
         levels=claims.levels(cards),
+        sizes={size: partial(values.sized, size=size) for size in smaller},
     )
     return {
-        "tables": [table(values, card, t) for t in card.data.get("tables", [])],
+        "sizes": [*smaller, sizes.largest(plan.scale)] if smaller else [],
+        "tables": [table(values, card, t, size) for t, size in tables_of(card, values)],
         "claims": found,
         "timings": timings,
         "reported": card.data.get("reported", []),
@@ -119,9 +122,9 @@ def provenance(card: Card, values: Values, cards: Mapping[str, Card]) -> dict[st
 
 def timing(card: Card, values: Values, name: str) -> dict[str, Any]:
     """A timing of the card: its arms, and what was measured."""
-    declared = next(t for t in card.data["timings"] if t["name"] == name)
+    declared = next(t for t in card.data["timings"] if t["name"] == sizes.bare(name))
     digest = values.plan.timings[card.key][name]
-    sides = {side: qualify(card, declared[side]) for side in ("a", "b")}
+    sides = {side: values.sized(qualify(card, declared[side]), sizes.of(name)) for side in ("a", "b")}
     benchmark = values.plan.nodes[digest].benchmark
     return {"name": name, **sides, "benchmark": benchmark, **costs.timing(values.store, digest)}
 

@@ -16,13 +16,32 @@ from rankrepro.judge.statistics import Sample, against, by_seed, interval
 from rankrepro.judge.values import ORACLE, Values
 
 
-def table(values: Values, card: Card, declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows of a table of the card: arms x benchmarks x measures, where they were run and apply."""
-    arms = [qualify(card, a) for a in declared["arms"]]
-    if "oracle" in declared:
-        arms.append(ORACLE + qualify(card, declared["oracle"]))
-    where, units_of, baseline = (declared.get(k) for k in ("where", "units_of", "baseline"))
-    units_of, baseline = (qualify(card, name) if name else None for name in (units_of, baseline))
+def tables_of(card: Card, values: Values) -> list[tuple[Mapping[str, Any], str]]:
+    """The tables that a card declares, each at the largest size, and below it at those where any row differs."""
+    return [
+        (declared, size)
+        for declared in card.data.get("tables", ())
+        for size in ("", *values.plan.sizes.get(card.key, ()))
+        if not size or any(values.sized(row, size) != row for row in (qualify(card, a) for a in declared["arms"]))
+    ]
+
+
+def arms_of(values: Values, card: Card, declared: Mapping[str, Any], size: str) -> list[str]:
+    """The rows of a table at a size, in the card's order."""
+    arms = [values.sized(qualify(card, arm), size) for arm in declared["arms"]]
+    oracle = [ORACLE + values.sized(qualify(card, declared["oracle"]), size)] if "oracle" in declared else []
+    return [*arms, *oracle]
+
+
+def table(values: Values, card: Card, declared: Mapping[str, Any], size: str = "") -> dict[str, Any]:
+    """The rows of a table of the card: arms x benchmarks x measures, where they were run and apply.
+
+    size: of the language model; "" the largest
+    """
+    arms = arms_of(values, card, declared, size)
+    where = declared.get("where")
+    named = (declared.get(k) for k in ("units_of", "baseline"))
+    units_of, baseline = (values.sized(qualify(card, name), size) if name else None for name in named)
     rows, kept = [], []
     for arm in arms:
         for benchmark in values.plan.benchmarks[card.key]:
@@ -36,8 +55,15 @@ def table(values: Values, card: Card, declared: Mapping[str, Any]) -> dict[str, 
                         kept.append(units)
     if baseline:
         _compare(values, rows, kept, baseline)
-    declaration = {"name": declared["name"], "measures": declared["measures"]}
-    return {**declaration, "baseline": baseline, "where": where, "units_of": units_of, "rows": rows}
+    name = f"{declared['name']}, at {size}" if size else declared["name"]
+    return {
+        "name": name,
+        "measures": declared["measures"],
+        "baseline": baseline,
+        "where": where,
+        "units_of": units_of,
+        "rows": rows,
+    }
 
 
 def _units(

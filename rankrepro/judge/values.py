@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rankrepro import benchmarks
+from rankrepro import benchmarks, sizes
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
 from rankrepro.cell import OUTPUTS, Output
 from rankrepro.claims import SEVERAL_RELEVANT
@@ -124,6 +124,12 @@ class Values:
         """Units that a row answered."""
         _, digest, variant = self.plan.rows[row][benchmark][0]
         return set(self.output(digest, variant).values)
+
+    def sized(self, name: str, size: str) -> str:
+        """What a row or timing is called at a size: its own name where the language model has no part in it."""
+        there = sizes.at(name, size)
+        ran = there in self.plan.rows or any(there in timings for timings in self.plan.timings.values())
+        return there if ran else name
 
     def ran(self, row: str, benchmark: str) -> bool:
         return benchmark in self.plan.rows.get(row.removeprefix(ORACLE), {})

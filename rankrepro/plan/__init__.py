@@ -17,6 +17,7 @@ from rankrepro import (
     parameters,
     rehearsal,
     signatures,
+    sizes,
 )
 from rankrepro.cards import (
     Card,
@@ -77,7 +78,10 @@ class _Planner:
         self.catalogue = artifacts.load_catalogue()
         self.only = set(self._instead(only))
         self.plan = Plan(self.scale, self._selected(papers))
-        self._cells: dict[tuple[str, str, str, int], Node] = {}  # re-rankers ask for their first stage again and again
+        self.ladder = sizes.ladder(self.scale)
+        self._size = ""  # of the language model of what is being planned; "": the largest
+        # re-rankers ask for their first stage again and again
+        self._cells: dict[tuple[str, str, str, int, str], Node] = {}
         self._needed: list[str] = []  # arms and stages whose inputs are being planned
 
     def make(self) -> Plan:
@@ -101,8 +105,19 @@ class _Planner:
         return [b for b in self._instead(card.benchmarks_at(self.name)) if not self.only or b in self.only]
 
     def _paper(self, card: Card) -> None:
-        plan, used = self.plan, []
+        plan = self.plan
         plan.benchmarks[card.key] = self._benchmarks(card)
+        plan.sizes[card.key] = sizes.smaller(card, self.scale)
+        used = self._planned(card)
+        for size in plan.sizes[card.key]:
+            self._size = size
+            used += self._planned(card)
+        self._size = ""
+        plan.paper_nodes[card.key] = self._with_inputs(used)
+
+    def _planned(self, card: Card) -> list[str]:
+        """Digests of the rows and timings of a card; at a smaller size, of those in which the model has a part."""
+        plan, used = self.plan, []
         for benchmark in plan.benchmarks[card.key]:
             for row in self._rows_of(card):
                 owner, arm = self.rows[row]
@@ -112,14 +127,17 @@ class _Planner:
                 for seed in self._seeds(self.cards[owner], arm):
                     node = self._cell(self.cards[owner], arm, benchmark, seed)
                     cells.append((seed, node.digest, self._variant(row)))
-                    used.append(node.digest)
-                plan.rows.setdefault(row, {})[benchmark] = cells
+                if self._size and cells == plan.rows[row][benchmark]:
+                    continue
+                plan.rows.setdefault(sizes.at(row, self._size), {})[benchmark] = cells
+                used += [digest for _, digest, _ in cells]
+        timed = plan.timings.setdefault(card.key, {})
         for timing in card.data.get("timings", []):
-            timed = self._timing(card, timing)
-            if timed:
-                plan.timings.setdefault(card.key, {})[timing["name"]] = timed.digest
-                used.append(timed.digest)
-        plan.paper_nodes[card.key] = self._with_inputs(used)
+            clocked = self._timing(card, timing)
+            if clocked and clocked.digest not in timed.values():
+                timed[sizes.at(timing["name"], self._size)] = clocked.digest
+                used.append(clocked.digest)
+        return used
 
     def _with_inputs(self, digests: list[str]) -> list[str]:
         """The digests and those of everything they are computed from."""
@@ -164,7 +182,8 @@ class _Planner:
         return n if cap is None else min(n or cap, cap)
 
     def _models(self, card: Card, spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        roles = {**self.scale["models"], **card.data.get("models", {}).get(self.name, {})}
+        rung = {sizes.ROLE: self.ladder[self._size]} if self._size else {}
+        roles = {**self.scale["models"], **rung, **card.data.get("models", {}).get(self.name, {})}
         of_node = {}
         for name, role in spec.get("models", {}).items():
             if role not in roles:
@@ -210,11 +229,12 @@ class _Planner:
 
     def _seconds(self, card: Card, name: str, spec: Mapping[str, Any], default: float) -> float:
         """Predicted seconds a unit."""
-        seconds = seconds_per_unit(self.cards, card, name, spec["fn"], self.name, default)
+        default = seconds_per_unit(self.cards, card, name, spec["fn"], self.name, default)
+        seconds = card.seconds.get(self.name, {}).get(sizes.at(name, self._size), default)
         return min(seconds, self.caps.get("seconds", seconds))
 
     def _cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
-        key = (card.key, arm, benchmark, seed)
+        key = (card.key, arm, benchmark, seed, self._size)
         if key not in self._cells:
             with self._no_circle(f"{card.key}.{arm}", card):
                 self._cells[key] = self._new_cell(card, arm, benchmark, seed)
@@ -321,7 +341,7 @@ class _Planner:
         return self._node(f"{card.key}.{timing['name']}", full, seconds)
 
     def _node(self, name: str, spec: dict[str, Any], seconds: float) -> Node:
-        digest = digest_of_node(spec)
+        digest, name = digest_of_node(spec), sizes.at(name, self._size)  # the name that was there first stays
         if digest not in self.plan.nodes:
             probe = Node(name, digest, spec, seconds, 0)
             level = 1 + max((self.plan.nodes[d].level for d in probe.needs()), default=0)

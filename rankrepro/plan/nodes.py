@@ -70,11 +70,12 @@ class Plan:
     papers: list[str]
     nodes: dict[str, Node] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
-    # row id -> benchmark -> [(seed, digest, variant)]
+    # row id, with its size where that is not the largest -> benchmark -> [(seed, digest, variant)]
     rows: dict[str, dict[str, list[tuple[int, str, str]]]] = field(default_factory=dict)
     timings: dict[str, dict[str, str]] = field(default_factory=dict)  # paper -> timing name -> digest
     paper_nodes: dict[str, list[str]] = field(default_factory=dict)  # paper -> digests its page is made from
     benchmarks: dict[str, list[str]] = field(default_factory=dict)  # paper -> benchmark ids
+    sizes: dict[str, list[str]] = field(default_factory=dict)  # paper -> sizes below the largest (`rankrepro.sizes`)
 
 
 def _needs_of(spec: Mapping[str, Any]) -> list[str]:

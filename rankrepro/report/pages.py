@@ -14,10 +14,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from rankrepro import benchmarks
-from rankrepro.cards import Card, qualify
+from rankrepro import benchmarks, sizes
+from rankrepro.cards import Card, qualify, scale_names
 from rankrepro.claims import KINDS, ORIGINS
 from rankrepro.errors import UnknownName
+from rankrepro.plan import load_scale
 from rankrepro.report import charts, history, sentences, sheets, text
 
 FAMILIES = {
@@ -87,6 +88,7 @@ class Paper:
                 "ci": [None, None],
                 "guard": None,
                 "per_benchmark": [],
+                "sizes": [],
             }
             for c in self.card.claims
         ]
@@ -210,8 +212,10 @@ def _verdicts(papers: Iterable[Paper], origin: str) -> dict[str, int]:
 
 
 def labels(cards: Iterable[Card]) -> dict[str, str]:
-    """Row `<card>.<row>` -> what its card calls it for a reader, where it says so."""
-    return {f"{c.key}.{row}": label for c in cards for row, label in c.labels().items() if label != row}
+    """Row `<card>.<row>` -> what its card calls it for a reader, where it says so; with the size where it has one."""
+    every = {f"{c.key}.{row}": label for c in cards for row, label in c.labels().items() if label != row}
+    rungs = dict.fromkeys(size for scale in scale_names() for size in sizes.ladder(load_scale(scale)))
+    return every | {sizes.at(row, size): f"{label}, {size}" for row, label in every.items() for size in rungs}
 
 
 def cpu(paper: Paper) -> float:
@@ -251,6 +255,7 @@ def words_and_tables(paper: Paper, scale: str, labels: Mapping[str, str] | None 
             "claims": sheets.of_claims(claims, verdicts),
             "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
             "reported": sheets.of_reported(results["reported"], ours(paper), key) if results["reported"] else None,
+            "sizes": sheets.of_sizes(claims, results["sizes"]),
             "seeds": sheets.of_seeds(results["tables"], claims, key),
             "cells": sheets.of_cells(results["cells"], key),
         },

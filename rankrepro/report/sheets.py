@@ -364,6 +364,36 @@ def of_seeds(tables: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, 
     return Sheet("Spread between seeds", head, lines, unique, "Standard deviation over seeds of the mean over units.")
 
 
+def of_sizes(claims: Sequence[Mapping[str, Any]], sizes: Sequence[str]) -> Sheet | None:
+    """The effect of each claim at every size of the language model; None where none was asked at several."""
+    asked = [c for c in claims if c["sizes"]]
+    if not asked:
+        return None
+    records, lines = [], []
+    for c in asked:
+        largest = {"size": sizes[-1], **{k: c[k] for k in ("effect", "ci", "n", "clusters", "seeds")}}
+        at = {found["size"]: found for found in [*c["sizes"], largest]}
+        for found in at.values():
+            low, high = found["ci"]
+            told = {k: v for k, v in found.items() if k != "ci"}
+            records.append({"claim": c["id"], "measure": c["measure"], **told, "ci_low": low, "ci_high": high})
+        effects = [at.get(s) for s in sizes]
+        lines.append(
+            [
+                Cell(c["id"]),
+                Cell(c["sentence"], words=True),
+                *(Cell(number(e["effect"]), interval(e["ci"]), sort=e["effect"]) if e else Cell(NONE) for e in effects),
+                Cell(c["verdict"]),
+            ]
+        )
+    head = ["claim", "sentence", *(f"effect at {size}" for size in sizes), f"verdict at {sizes[-1]}"]
+    caption = (
+        "Parameters of the language model. The verdict is that of the largest; effects at smaller sizes stand beside "
+        "it with their 95 % intervals and take no part in the correction."
+    )
+    return Sheet("At what size", head, lines, records, caption)
+
+
 def of_cells(cells: Sequence[Mapping[str, Any]], card: str) -> Sheet:
     lines = [
         [
