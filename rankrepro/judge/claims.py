@@ -166,7 +166,7 @@ def judge_claims(
     benchmarks  the benchmarks of the card at this scale
     verdicts    False at a scale that gives none: every claim that ran is 'smoke', on all benchmarks there are
     tagged      (benchmark, tag) -> units, for claims with `where`
-    timings     name -> ratio, ci, sound, n, for claims with `timing`
+    timings     name -> ratio, ci, sound, fault, n, for claims with `timing`
     levels      what rows must reach to be a rival (`rankrepro.claims.levels`)
     alpha       family-wise level of the card's claims
     n_boot      draws; with 1,000 or fewer no p-value could be below the level of placebos
@@ -282,7 +282,7 @@ def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
         judged.missing = f"timing {name}"
         return judged
     if not measured["sound"]:
-        judged.unsound = f"timing {name}: the arm against itself does not come out at 1"
+        judged.unsound = f"timing {name}: {measured['fault']}"
     evidence = statistics.timing(measured["ratio"], measured["ci"], measured["n"])
     judged.parts = judged.decisive = (Part(f"timing {name}", evidence),)
     if not judged.unsound:
