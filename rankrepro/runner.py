@@ -222,8 +222,8 @@ class Runner:
     def _time(self, node: Mapping[str, Any], progress: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Both arms unit by unit in random order, and A once more against itself, after one warm-up unit.
 
-        Returns {"a": unit -> seconds, "b": ..., "aa": unit -> seconds of A's other run, "order": unit -> the runs as they
-        came}, and as cost the work of both sides by unit: {"work": {"a": unit -> {input_tokens, generated_tokens,
+        Returns {"a": unit -> seconds, "b": ..., "aa": unit -> seconds of A's other run, "order": unit -> the runs as
+        they came}, and as cost the work of both sides by unit: {"work": {"a": unit -> {input_tokens, generated_tokens,
         forward_passes}, "b": ...}}.
         """
         spec = node["spec"]

@@ -91,8 +91,8 @@ def curves(plan: Plan, store: Store, digests: Iterable[str]) -> list[dict[str, A
 def timing(store: Store, digest: str, seed: int = 0) -> dict[str, Any]:
     """Ratio of total seconds a / b with its interval over units, A against itself, and the work of both sides.
 
-    `aa` compares A's two runs as they are labelled, at random; `repeat` the second of a unit with the first, and is None
-    where nobody recorded which came first. `fault` says why the clock cannot be trusted, None where it can.
+    `aa` compares A's two runs as they are labelled, at random; `repeat` the second of a unit with the first, None where
+    nobody recorded which came first. `fault` says why the clock cannot be trusted, None where it can.
     """
     seconds, work = dict(store.output(digest)), store.cost(digest)["work"]
     units = sorted(seconds["a"])
