@@ -6,7 +6,7 @@ of("first.train").parameters["tokens"]      # Parameter(name="tokens", required=
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -55,6 +55,15 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What the statements of a definition take from a cell."""
+
+    models: frozenset[str] = frozenset()
+    judgments: frozenset[str] = frozenset()  # splits
+    seed: bool = False
+
+
+@dataclass(frozen=True)
 class Signature:
     """A method's keyword-only parameters, flat, and what its code takes from the cell."""
 
@@ -87,7 +96,7 @@ class Signature:
     @cached_property
     def models(self) -> set[str]:
         """Names of the models that its code takes: x of `cell.models["x"]`."""
-        return set(self._taken("models"))
+        return set[str]().union(*(taken.models for taken in self._taken))
 
     @cached_property
     def inputs(self) -> set[str]:
@@ -97,17 +106,21 @@ class Signature:
     @cached_property
     def judgments(self) -> frozenset[str]:
         """Splits whose judgments its code reads: those named beside `.judgments`, or all that can be read."""
-        splits: set[str] = set()
-        for definition in self.code.reach(self.definition):
-            for node in self.code.module(definition.module).bindings.get(definition.name, []):
-                if any(isinstance(n, ast.Attribute) and n.attr == "judgments" for n in ast.walk(node)):
-                    splits |= _named_splits(node)
-        return frozenset(splits)
+        return frozenset[str]().union(*(taken.judgments for taken in self._taken))
 
-    def _taken(self, attribute: str) -> Iterator[str]:
+    @cached_property
+    def seeded(self) -> bool:
+        """Whether its code uses the seed of its cell: `cell.seed`, or that of `self.cell`."""
+        return any(taken.seed for taken in self._taken)
+
+    @property
+    def _taken(self) -> Iterator[Taken]:
+        """What every definition takes that it reaches; each is read once for all functions."""
         for definition in self.code.reach(self.definition):
-            if definition.name in self.code.module(definition.module).bindings:
-                yield from _items(self.code.node(definition), attribute)
+            if definition not in self.code.taken:
+                nodes = self.code.module(definition.module).bindings.get(definition.name, [])
+                self.code.taken[definition] = _taken_by(nodes)
+            yield self.code.taken[definition]
 
     def _spelled_out(self, annotation: ast.expr) -> ast.expr:
         """What an alias such as `Mode = Literal["a", "b"]` stands for; any other annotation as it is."""
@@ -160,6 +173,27 @@ def _size(annotation: ast.expr) -> dict[str, Any]:
     """The keywords of `Size(...)` in an annotation."""
     calls = [n for n in ast.walk(annotation) if isinstance(n, ast.Call) and ast.unparse(n.func) == "Size"]
     return {k.arg: ast.literal_eval(k.value) for call in calls for k in call.keywords if k.arg}
+
+
+def _taken_by(nodes: Sequence[ast.AST]) -> Taken:
+    attributes = {n.attr for node in nodes for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    models = _items(nodes[-1], "models") if "models" in attributes else ()
+    judged = [node for node in nodes if "judgments" in attributes and _reads(node, "judgments")]
+    return Taken(
+        frozenset(models),
+        frozenset[str]().union(*map(_named_splits, judged)),
+        "seed" in attributes and any(_of_cell(node, "seed") for node in nodes),
+    )
+
+
+def _reads(node: ast.AST, attribute: str) -> bool:
+    return any(isinstance(n, ast.Attribute) and n.attr == attribute for n in ast.walk(node))
+
+
+def _of_cell(node: ast.AST, attribute: str) -> bool:
+    """Whether a tree has `cell.<attribute>` or `<something>.cell.<attribute>`."""
+    found = (n.value for n in ast.walk(node) if isinstance(n, ast.Attribute) and n.attr == attribute)
+    return any(ast.unparse(value).rpartition(".")[2] == "cell" for value in found)
 
 
 def _items(node: ast.AST, attribute: str) -> Iterator[str]:
