@@ -319,6 +319,8 @@ def test_benchmarks(ran: Project, tmp_path: Path) -> None:
     assert run(ran, "benchmarks") == run(ran, "benchmarks list")
     shown = run(ran, "benchmarks show vital-mini/fever")
     assert "cannot show" in shown and "toy (quick, desk)" in shown
+    assert "no document is a copy of another" in shown  # the project has built it
+    assert "counted when it is built" in run(ran, "benchmarks show vital/fever")
     run(ran, f"benchmarks export vital-mini/fever {tmp_path / 'beir'}")
     assert len((tmp_path / "beir" / "corpus.jsonl").read_text().splitlines()) == 2000
     assert "has no queries and documents" in run(ran, f"benchmarks export tabular/mini {tmp_path / 't'}", code=1)
