@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rankrepro.code import METHODS, Code, Definition
+from rankrepro.code import FUNCTIONS, METHODS, Code, Definition
 from rankrepro.errors import ConfigError, UnknownName
 
 SIMPLE: Mapping[str, Callable[[Any], bool]] = {
@@ -28,6 +28,7 @@ SIMPLE: Mapping[str, Callable[[Any], bool]] = {
 }
 READABLE = ("train", "validation")  # splits whose judgments a benchmark shows to methods
 SEQUENCES = ("list", "tuple", "Sequence")
+OUTPUTS = ("Ranking", "Retrieval", "Predictions", "Likelihoods", "Text", "Facts", "Output")  # of rankrepro.cell
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,16 @@ class Signature:
         """Whether its code uses the seed of its cell: `cell.seed`, or that of `self.cell`."""
         return any(taken.seed for taken in self._taken)
 
+    @cached_property
+    def variants(self) -> frozenset[str] | None:
+        """Keys of what it returns, `main` for a single result; None where its code does not spell them out."""
+        returned = [n.value for n in _own(self.node) if isinstance(n, ast.Return)]
+        if returned and all(isinstance(value, ast.Dict) for value in returned):
+            keys = [key for value in returned for key in value.keys]  # type: ignore[union-attr]
+            literal = all(isinstance(key, ast.Constant) for key in keys)
+            return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant)) if literal else None
+        return frozenset({"main"}) if ast.unparse(self.node.returns or ast.Constant(None)) in OUTPUTS else None
+
     @property
     def _taken(self) -> Iterator[Taken]:
         """What every definition takes that it reaches; each is read once for all functions."""
@@ -184,6 +195,14 @@ def _taken_by(nodes: Sequence[ast.AST]) -> Taken:
         frozenset[str]().union(*map(_named_splits, judged)),
         "seed" in attributes and any(_of_cell(node, "seed") for node in nodes),
     )
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function's body, without those of functions defined in it."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (*FUNCTIONS, ast.Lambda)):
+            yield child
+            yield from _own(child)
 
 
 def _reads(node: ast.AST, attribute: str) -> bool:

@@ -70,16 +70,16 @@ def show(benchmark: Annotated[str, typer.Argument(help="Its id.")], results: Res
 
 
 def _users(cards: Iterable[Card], benchmark: str) -> Iterator[str]:
-    """Cards and stages with a benchmark of their own, and the scales at which they use this one."""
+    """Cards, and their stages with a benchmark of their own, and the scales at which they use this one."""
     for card in cards:
-        by_user = {card.key: card.data.get("benchmarks", {})}
-        by_user |= {
-            f"{card.key}.{stage}": {scale: [one] for scale, one in (spec.get("benchmark") or {}).items()}
-            for stage, spec in card.stages.items()
-        }
-        for user, by_scale in by_user.items():
-            if scales := [scale for scale, ids in by_scale.items() if benchmark in ids]:
-                yield f"{user} ({', '.join(scales)})"
+        if scales := [scale for scale, ids in card.data.get("benchmarks", {}).items() if benchmark in ids]:
+            yield f"{card.key} ({', '.join(scales)})"
+        stages: dict[str, list[str]] = {}
+        for stage, spec in card.stages.items():
+            if scales := [scale for scale, one in (spec.get("benchmark") or {}).items() if one == benchmark]:
+                stages.setdefault(", ".join(scales), []).append(stage)
+        for scales_of, names in stages.items():
+            yield f"{card.key} for its stages {', '.join(names)} ({scales_of})"
 
 
 @app.command()
