@@ -14,9 +14,10 @@ import os
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,7 +26,9 @@ from rankrepro.benchmarks.base import Benchmark, Document
 from rankrepro.errors import OutputError, RunFileError
 from rankrepro.passes import out_of_memory
 
-DECIMALS = 5  # scores are rounded before ranking so that float noise does not reorder
+DECIMALS = 5  # scores are rounded before ranking so that float noise does not reorder; more where they are that close
+NEAR = 0.1  # share of neighbouring scores so near that this is their scale, and no noise
+DIGITS = 13  # significant digits of the largest score: beyond them even doubles are noise
 
 
 # --- what a method's signature says ----------------------------------------------------------------------------------
@@ -190,14 +193,41 @@ MODEL = "model"  # the unit of facts about a whole model
 OUTPUTS: dict[str, type[Output]] = {c.type: c for c in (Ranking, Retrieval, Predictions, Likelihoods, Text, Facts)}
 
 
+def ordered(scores: Mapping[str, float]) -> list[str]:
+    """Document ids best first, ties broken by id, whatever order the mapping had."""
+    return sorted(scores, key=lambda d: (-scores[d], d))
+
+
 def _ranked(cell: Cell, query: str, values: Mapping[str, float]) -> dict[str, float]:
     """Scores rounded, best first, ties broken by document id."""
     if not values:
         raise OutputError(f"{cell.name}: query {query} has no scored document")
-    scores = {d: round(float(s), DECIMALS) + 0.0 for d, s in values.items()}
-    if not all(map(math.isfinite, scores.values())):
+    exact = {d: float(s) for d, s in values.items()}
+    if not all(map(math.isfinite, exact.values())):
         raise OutputError(f"{cell.name}: query {query} has a score that is not a finite number")
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+    decimals = _decimals(exact.values())
+    scores = {d: round(s, decimals) + 0.0 for d, s in exact.items()}
+    return {d: scores[d] for d in ordered(scores)}
+
+
+def _decimals(scores: Iterable[float]) -> int:
+    """How many decimals tell the scores of a query apart and merge what is float noise.
+
+    A few neighbours closer than the last of DECIMALS are noise. Where a tenth of them and more are, the scores are
+    small, or lie close together: a tenth of that gap counts, down to the noise of doubles.
+    """
+    distinct = sorted(set(scores))
+    gaps = sorted(b - a for a, b in pairwise(distinct))
+    near = gaps[int(NEAR * len(gaps))] if gaps else math.inf
+    if near > 0.9 * 10.0**-DECIMALS:  # scores that were rounded before are a whole unit apart
+        return DECIMALS
+    largest = max(abs(distinct[0]), abs(distinct[-1]))
+    return max(DECIMALS, min(_place(near) + 1, _place(largest) + DIGITS - 1))
+
+
+def _place(value: float) -> int:
+    """The decimal place of the first digit of a number above 0: 2 for 0.05, 0 for 5, -1 for 50."""
+    return -math.floor(math.log10(value))
 
 
 def _check_size(cell: Cell, unit: str, size: int, what: str) -> None:

@@ -60,9 +60,13 @@ class Code:
         self._modules: dict[str, Module] = {}
         self._closures: dict[Definition, tuple[frozenset[Definition], frozenset[str]]] = {}
         self._digests: dict[Definition, str] = {}
-        self._used: dict[int, frozenset[Definition]] = {}  # by `id` of a statement: modules keep them alive
+        # by `id` of a statement: modules keep them alive
+        self._used: dict[int, frozenset[Definition]] = {}
+        self._imports: dict[int, list[Any]] = {}
+        self._inside: dict[int, frozenset[int]] = {}
         self._texts: dict[tuple[Definition, frozenset[str]], str] = {}
         self.signatures: dict[Definition, Any] = {}  # read by rankrepro.signatures
+        self.taken: dict[Definition, Any] = {}  # likewise
 
     # --- where definitions are ---
 
@@ -168,8 +172,7 @@ class Code:
 
     def _imported_inside(self, module: Module, nodes: Sequence[ast.AST]) -> set[str]:
         """Our modules that definitions import inside their bodies."""
-        imports = [n for node in nodes for n in ast.walk(node) if isinstance(n, _IMPORT)]
-        dotted = [name for n in imports for name in _imported(n, module)[1]]
+        dotted = [name for node in nodes for n in self._imports_in(node) for name in _imported(n, module)[1]]
         return {m for name in dotted if (m := self._module_of(name)[0])}
 
     # --- one file ---
@@ -252,7 +255,7 @@ class Code:
 
     def _references(self, module: Module, node: ast.AST) -> Iterator[Definition]:
         aliases = self._aliases(module, node)
-        inside = _locals(node)  # and names that are the beginning of a dotted one
+        inside = set(self._locals_in(node))  # and names that are the beginning of a dotted one
         for n in ast.walk(node):
             if isinstance(n, ast.Attribute) and id(n) not in inside and (chain := _chain(n)):
                 begins_local = id(_first(n)) in inside
@@ -273,10 +276,21 @@ class Code:
 
     def _aliases(self, module: Module, node: ast.AST) -> dict[str, str]:
         aliases = dict(module.imports)
-        for n in ast.walk(node):
-            if isinstance(n, _IMPORT):
-                aliases |= _imported(n, module)[0]
+        for n in self._imports_in(node):
+            aliases |= _imported(n, module)[0]
         return aliases
+
+    def _imports_in(self, node: ast.AST) -> list[Any]:
+        """The import statements of a tree."""
+        if id(node) not in self._imports:
+            self._imports[id(node)] = [n for n in ast.walk(node) if isinstance(n, _IMPORT)]
+        return self._imports[id(node)]
+
+    def _locals_in(self, node: ast.AST) -> frozenset[int]:
+        """`_locals` of a tree."""
+        if id(node) not in self._inside:
+            self._inside[id(node)] = frozenset(_locals(node))
+        return self._inside[id(node)]
 
     # --- spelling ---
 
@@ -290,7 +304,7 @@ class Code:
 
     def _spelled(self, module: Module, node: ast.AST, ambiguous: frozenset[str]) -> str:
         """A tree as text, references by what they stand for."""
-        aliases, local = self._aliases(module, node), _locals(node)
+        aliases, local = self._aliases(module, node), self._locals_in(node)
 
         def reference(name: ast.Attribute | ast.Name) -> str | None:
             chain = _chain(name)

@@ -175,7 +175,8 @@ def take(file: Path, on: Ground, splits: Sequence[str] = DEFAULT_SPLIT, complete
         )
     _warn(run, unknown, "queries of the run are not in the benchmark and left out")
     _warn(run, [q for q in read if on.splits.get(q, splits[0]) not in splits], "queries are of other splits, left out")
-    rankings = {q: _ranked(read[q], on.excluded.get(q, ())) for q in queries if q in read}
+    asked = {q: set(on.excluded.get(q, ())) for q in queries if q in read}
+    rankings = {q: {d: s for d, s in read[q].items() if d not in excluded} for q, excluded in asked.items()}
     rankings = {q: scores for q, scores in rankings.items() if scores}
     if not rankings:
         raise RunFileError(f"{file}: none of its queries is of split {' or '.join(splits)}; name one with --split")
@@ -194,12 +195,6 @@ def take(file: Path, on: Ground, splits: Sequence[str] = DEFAULT_SPLIT, complete
         _warn(run, strange, "documents of the run are not in the corpus and count as not relevant")
     run.output, run.zeros = Retrieval(rankings), missing if complete else []
     return run
-
-
-def _ranked(scores: Mapping[str, float], excluded: Collection[str]) -> dict[str, float]:
-    """Scores as descending whole numbers: the judge rounds, and another tool's may differ in the eighth digit."""
-    documents = [d for d in scores if d not in excluded]
-    return {d: float(len(documents) - i) for i, d in enumerate(documents)}
 
 
 def _warn(run: Run, ids: Sequence[str], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import json
@@ -221,8 +222,9 @@ class Runner:
     def _time(self, node: Mapping[str, Any], progress: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Both arms unit by unit in random order, and A once more against itself, after one warm-up unit.
 
-        Returns {"a": unit -> seconds, "b": ..., "aa": unit -> seconds of A's second run}, and as cost the work of both
-        sides by unit: {"work": {"a": unit -> {input_tokens, generated_tokens, forward_passes}, "b": ...}}.
+        Returns {"a": unit -> seconds, "b": ..., "aa": unit -> seconds of A's other run, "order": unit -> the runs as
+        they came}, and as cost the work of both sides by unit: {"work": {"a": unit -> {input_tokens, generated_tokens,
+        forward_passes}, "b": ...}}.
         """
         spec = node["spec"]
         sides = ("a", "b")
@@ -233,6 +235,7 @@ class Runner:
         units = pick(node["name"], shared, spec["n"] + 1)
         rng = random.Random(0)
         seconds: dict[str, dict[str, float]] = {"a": {}, "b": {}, "aa": {}}
+        order: dict[str, list[str]] = {}
         work: dict[str, dict[str, dict[str, float]]] = {"a": {}, "b": {}}
         meter = Meter()
         self.phases.enter(COMPUTING, node["name"])
@@ -249,9 +252,11 @@ class Runner:
                     if i > 0:  # the first unit warms caches and pools
                         seconds[run][unit] = round(time.perf_counter() - start, 6)
                         work[side][unit] = {n: v for n, v in cell.meter.units[unit].items() if n != "seconds"}
+                if i > 0:
+                    order[unit] = runs
                 progress(i + 1, len(units))
         times = {"started": round(started, 3), "ended": round(time.time(), 3)}
-        return seconds, meter.record() | times | {"work": work}
+        return {**seconds, "order": order}, meter.record() | times | {"work": work}
 
     def _manifest(self, node: Mapping[str, Any]) -> dict[str, Any]:
         versions = {}
@@ -327,15 +332,16 @@ def reorder(docs: list[str], order: str, query: str, seed: int) -> list[str]:
 
 
 def _only(cell: Cell, unit: str) -> Cell:
-    """The same cell with one unit, no shards and a fresh meter."""
+    """The same cell with one unit, no shards and a fresh meter; what another run left in a mapping is not in it."""
 
     def only(by_unit: Mapping[str, Any]) -> dict[str, Any]:
-        return {unit: by_unit[unit]} if unit in by_unit else {}
+        return {unit: copy.copy(by_unit[unit])} if unit in by_unit else {}
 
     return replace(
         cell,
         queries=only(cell.queries), pictures=only(cell.pictures), candidates=only(cell.candidates),
-        decoys=only(cell.decoys), meter=Meter(), history=History(), shards=None,
+        decoys=only(cell.decoys), models=dict(cell.models), inputs=dict(cell.inputs), meter=Meter(), history=History(),
+        shards=None,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def write_run(folder: Path, name: str, digest: str, values: Mapping[str, Mapping
         return file
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"{_escape(q)} Q0 {_escape(d)} {rank} {score:.5f} {name}\n"
+        f"{_escape(q)} Q0 {_escape(d)} {rank} {float(score)!r} {name}\n"
         for q, scores in values.items()
         for rank, (d, score) in enumerate(scores.items(), 1)
     ]

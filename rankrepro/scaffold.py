@@ -147,19 +147,25 @@ class Scaffold:
 
 
 def scaffold(
-    key: str, of: str = "baselines", benchmark: str = "vital-mini/fever", insert: bool = False, root: Path = ROOT
+    key: str,
+    of: str = "baselines",
+    benchmark: str = "vital-mini/fever",
+    insert: bool = False,
+    root: Path = ROOT,
+    family: str = "",
 ) -> Scaffold:
     """Write a card, a module and a test in the folders of a family, below `root`.
 
     of         the card whose comparison the method joins: its candidates, and its rows beside it
     benchmark  for scale quick; desk takes the full one of a `vital-mini/*`
     insert     append the missing parts to a card that has no method yet, instead of returning them
+    family     the folder of papers/ and methods/; without it that of `family_of`
 
     Nothing is overwritten: ConfigError for a key that has a method, UnknownName for a card or benchmark there is not.
     """
     cards = load_cards(root / "papers")
     _check_key(key, cards, root)
-    values = _values(key, cards, of, benchmark)
+    values = _values(key, cards, of, benchmark, family)
     parts = {name: Template(text).substitute(values) for name, text in PARTS.items()}
     claims = Template(CLAIMS).substitute(values)
     family = values["family"]
@@ -195,14 +201,18 @@ def _check_key(key: str, cards: Mapping[str, Card], root: Path) -> None:
             raise ConfigError(f"{file} exists: nothing is overwritten; choose another key")
 
 
-def family_of(key: str, joined: Card, cards: Mapping[str, Card]) -> str:
-    """The family of an existing card; for a new one that of the card it joins, else that of most re-rankers."""
+def family_of(key: str, joined: Card, cards: Mapping[str, Card], wanted: str = "") -> str:
+    """The family of an existing card; for a new one `wanted`, else that of the card it joins, or llm_rerankers."""
     if key in cards:
+        if wanted not in ("", cards[key].family):
+            raise ConfigError(f"{where_of(cards[key])} is of family {cards[key].family}, not {wanted}: omit --family")
         return cards[key].family
+    if wanted:
+        return wanted
     return joined.family if joined.family != "controls" else "llm_rerankers"
 
 
-def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dict[str, Any]:
+def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str, family: str) -> dict[str, Any]:
     """What the templates are filled with."""
     if of not in cards:
         raise UnknownName("paper", of, cards)
@@ -221,7 +231,7 @@ def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str) -> dic
         "key": key,
         "name": key.replace("_", "-"),
         "year": datetime.date.today().year,
-        "family": family_of(key, joined, cards),
+        "family": family_of(key, joined, cards, family),
         "quick": benchmark,
         "desk": benchmark.replace("vital-mini/", "vital/"),
         "sample": SAMPLE,

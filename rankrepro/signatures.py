@@ -6,12 +6,12 @@ of("first.train").parameters["tokens"]      # Parameter(name="tokens", required=
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rankrepro.code import METHODS, Code, Definition
+from rankrepro.code import FUNCTIONS, METHODS, Code, Definition
 from rankrepro.errors import ConfigError, UnknownName
 
 SIMPLE: Mapping[str, Callable[[Any], bool]] = {
@@ -28,6 +28,7 @@ SIMPLE: Mapping[str, Callable[[Any], bool]] = {
 }
 READABLE = ("train", "validation")  # splits whose judgments a benchmark shows to methods
 SEQUENCES = ("list", "tuple", "Sequence")
+OUTPUTS = ("Ranking", "Retrieval", "Predictions", "Likelihoods", "Text", "Facts", "Output")  # of rankrepro.cell
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class Parameter:
     @property
     def type(self) -> str:
         return ast.unparse(_bare(self.annotation))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the statements of a definition take from a cell."""
+
+    models: frozenset[str] = frozenset()
+    judgments: frozenset[str] = frozenset()  # splits
+    seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Signature:
     @cached_property
     def models(self) -> set[str]:
         """Names of the models that its code takes: x of `cell.models["x"]`."""
-        return set(self._taken("models"))
+        return set[str]().union(*(taken.models for taken in self._taken))
 
     @cached_property
     def inputs(self) -> set[str]:
@@ -97,17 +107,31 @@ class Signature:
     @cached_property
     def judgments(self) -> frozenset[str]:
         """Splits whose judgments its code reads: those named beside `.judgments`, or all that can be read."""
-        splits: set[str] = set()
-        for definition in self.code.reach(self.definition):
-            for node in self.code.module(definition.module).bindings.get(definition.name, []):
-                if any(isinstance(n, ast.Attribute) and n.attr == "judgments" for n in ast.walk(node)):
-                    splits |= _named_splits(node)
-        return frozenset(splits)
+        return frozenset[str]().union(*(taken.judgments for taken in self._taken))
 
-    def _taken(self, attribute: str) -> Iterator[str]:
+    @cached_property
+    def seeded(self) -> bool:
+        """Whether its code uses the seed of its cell: `cell.seed`, or that of `self.cell`."""
+        return any(taken.seed for taken in self._taken)
+
+    @cached_property
+    def variants(self) -> frozenset[str] | None:
+        """Keys of what it returns, `main` for a single result; None where its code does not spell them out."""
+        returned = [n.value for n in _own(self.node) if isinstance(n, ast.Return)]
+        if returned and all(isinstance(value, ast.Dict) for value in returned):
+            keys = [key for value in returned for key in value.keys]  # type: ignore[union-attr]
+            literal = all(isinstance(key, ast.Constant) for key in keys)
+            return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant)) if literal else None
+        return frozenset({"main"}) if ast.unparse(self.node.returns or ast.Constant(None)) in OUTPUTS else None
+
+    @property
+    def _taken(self) -> Iterator[Taken]:
+        """What every definition takes that it reaches; each is read once for all functions."""
         for definition in self.code.reach(self.definition):
-            if definition.name in self.code.module(definition.module).bindings:
-                yield from _items(self.code.node(definition), attribute)
+            if definition not in self.code.taken:
+                nodes = self.code.module(definition.module).bindings.get(definition.name, [])
+                self.code.taken[definition] = _taken_by(nodes)
+            yield self.code.taken[definition]
 
     def _spelled_out(self, annotation: ast.expr) -> ast.expr:
         """What an alias such as `Mode = Literal["a", "b"]` stands for; any other annotation as it is."""
@@ -160,6 +184,35 @@ def _size(annotation: ast.expr) -> dict[str, Any]:
     """The keywords of `Size(...)` in an annotation."""
     calls = [n for n in ast.walk(annotation) if isinstance(n, ast.Call) and ast.unparse(n.func) == "Size"]
     return {k.arg: ast.literal_eval(k.value) for call in calls for k in call.keywords if k.arg}
+
+
+def _taken_by(nodes: Sequence[ast.AST]) -> Taken:
+    attributes = {n.attr for node in nodes for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+    models = _items(nodes[-1], "models") if "models" in attributes else ()
+    judged = [node for node in nodes if "judgments" in attributes and _reads(node, "judgments")]
+    return Taken(
+        frozenset(models),
+        frozenset[str]().union(*map(_named_splits, judged)),
+        "seed" in attributes and any(_of_cell(node, "seed") for node in nodes),
+    )
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function's body, without those of functions defined in it."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (*FUNCTIONS, ast.Lambda)):
+            yield child
+            yield from _own(child)
+
+
+def _reads(node: ast.AST, attribute: str) -> bool:
+    return any(isinstance(n, ast.Attribute) and n.attr == attribute for n in ast.walk(node))
+
+
+def _of_cell(node: ast.AST, attribute: str) -> bool:
+    """Whether a tree has `cell.<attribute>` or `<something>.cell.<attribute>`."""
+    found = (n.value for n in ast.walk(node) if isinstance(n, ast.Attribute) and n.attr == attribute)
+    return any(ast.unparse(value).rpartition(".")[2] == "cell" for value in found)
 
 
 def _items(node: ast.AST, attribute: str) -> Iterator[str]:

@@ -38,8 +38,8 @@ def write_judged(results: Path, verdict: str = "reproduced") -> Path:
     ranked["rows"] = [_row(arm, "nDCG@10", {t: v[t] for t in TASKS[:3]}) for arm, v in values.items()]
     timing = {
         "name": "slp_over_mlp", "a": "anyloss.slp_any_f1", "b": "anyloss.mlp_any_f1", "benchmark": BENCHMARK,
-        "ratio": 0.4, "ci": [0.3, 0.5], "aa": [0.9, 1.1], "sound": True, "n": 8, "seconds_a": 1.0, "seconds_b": 2.5,
-        "cost_a": _work(), "cost_b": _work(),
+        "ratio": 0.4, "ci": [0.3, 0.5], "aa": [0.9, 1.1], "repeat": None, "sound": True, "fault": None, "n": 8,
+        "seconds_a": 1.0, "seconds_b": 2.5, "cost_a": _work(), "cost_b": _work(),
     }  # fmt: skip
     page = {
         "tables": [table, ranked],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,10 +28,40 @@ def cell(**changes: object) -> Cell:
 GOOD = {"q1": {"a": 1.0, "b": 2.0}, "q2": {"c": 0.0, "d": 0.0}}
 
 
+def ranking_of(scores: dict[str, float]) -> dict[str, float]:
+    """What a cell makes of the scores of one query."""
+    one = cell(candidates={"q1": list(scores), "q2": ["c"]})
+    return dict(Ranking({"q1": scores, "q2": {"c": 0.0}}).checked(one).values["q1"])
+
+
 def test_scores_are_rounded_and_ties_broken_by_document() -> None:
-    out = Ranking({"q1": {"b": 1.000001, "a": 1.000002}, "q2": {"d": -0.0000001, "c": 0.0}}).checked(cell())
-    assert list(out.values["q1"].items()) == [("a", 1.0), ("b", 1.0)]
-    assert json.dumps(out.values["q2"]) == '{"c": 0.0, "d": 0.0}'  # no minus zero
+    noisy = {"b": 1.000002, "a": 1.000001, "d": -0.0000001, "c": 0.0} | {f"x{i:02}": 2.0 + i for i in range(30)}
+    ranked = ranking_of(noisy)
+    assert list(ranked.items())[-4:] == [("a", 1.0), ("b", 1.0), ("c", 0.0), ("d", 0.0)]
+    assert json.dumps(ranked).endswith('"c": 0.0, "d": 0.0}')  # no minus zero
+    assert ranking_of(ranked) == ranked
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1e-7, 0.0), (1e-7, 0.5), (1e-7, -3.0), (1e-9, 0.5), (1e-30, 0.0), (1.0, 0.0)]
+)
+def test_scores_that_lie_close_together_keep_their_order(scale: float, offset: float) -> None:
+    """Small numbers, and numbers of a narrow range: rounded to five decimals they would all be ties, ranked by id."""
+    best_first = [f"d{(7 * i) % 100:02}" for i in range(100)]
+    scores = {d: offset + scale * (100 - i) for i, d in enumerate(best_first)}
+    assert list(ranking_of(scores)) == best_first
+    assert list(ranking_of(scores | {"first": 1e6 * scale + offset})) == ["first", *best_first]
+
+
+def test_probabilities_crowded_at_both_ends_keep_their_order() -> None:
+    logits = {f"d{(7 * i) % 40:02}": 20.5 - i for i in range(40)}
+    ranked = ranking_of({d: 1 / (1 + math.exp(-x)) for d, x in logits.items()})
+    assert list(ranked) == list(logits)
+
+
+def test_the_noise_of_doubles_is_a_tie() -> None:
+    assert list(ranking_of({"b": 0.1 + 0.2, "a": 0.3})) == ["a", "b"]
+    assert list(ranking_of({"b": 1e6 * (0.1 + 0.2), "a": 1e6 * 0.3})) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

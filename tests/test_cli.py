@@ -13,6 +13,7 @@ import pytest
 
 from rankrepro.cards import load_cards
 from rankrepro.cli import text
+from rankrepro.cli.benchmarks import _users
 from tests_support import ROOT, TOY_CARD, Project, card_file, make_project, new_card
 
 COMMANDS = (
@@ -319,9 +320,17 @@ def test_benchmarks(ran: Project, tmp_path: Path) -> None:
     assert run(ran, "benchmarks") == run(ran, "benchmarks list")
     shown = run(ran, "benchmarks show vital-mini/fever")
     assert "cannot show" in shown and "toy (quick, desk)" in shown
+    assert "no document is a copy of another" in shown  # the project has built it
+    assert "counted when it is built" in run(ran, "benchmarks show vital/fever")
     run(ran, f"benchmarks export vital-mini/fever {tmp_path / 'beir'}")
     assert len((tmp_path / "beir" / "corpus.jsonl").read_text().splitlines()) == 2000
     assert "has no queries and documents" in run(ran, f"benchmarks export tabular/mini {tmp_path / 't'}", code=1)
+
+
+def test_stages_are_users_of_a_benchmark() -> None:
+    users = list(_users(load_cards().values(), "vital/pairs"))
+    assert any(re.match(r"mw_loss for its stages negatives, .*\(desk, paper\)", user) for user in users)
+    assert not any(user.startswith("mw_loss (") for user in users), "its arms are on other benchmarks"
 
 
 def test_artifacts(ran: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rankrepro.benchmarks.base import Truth
 from rankrepro.cards import load_cards
 from rankrepro.errors import BenchmarkError, ConfigError, RunFileError, UnknownName
 from rankrepro.evaluate import Ground, Row, evaluate, ground, our_rows, take
+from rankrepro.judge import measures
 from rankrepro.judge.statistics import holm
 
 FEVER = "vital-mini/fever"
@@ -73,7 +74,8 @@ def test_scores_that_differ_in_the_ninth_digit_keep_their_order(fever: Ground, t
     run = noisy(fever, 0, 0.5)
     tiny = {q: {d: 1e-9 * s for d, s in scores.items()} for q, scores in run.items()}
     a, b = (take(write(tmp_path / name, r), fever) for name, r in (("a.trec", run), ("b.trec", tiny)))
-    assert a.output.values == b.output.values
+    assert {q: list(s) for q, s in a.output.values.items()} == {q: list(s) for q, s in b.output.values.items()}
+    assert measures.per_unit("nDCG@10", a.output, fever.truth) == measures.per_unit("nDCG@10", b.output, fever.truth)
 
 
 def test_differences_and_their_tests(fever: Ground, tmp_path: Path) -> None:

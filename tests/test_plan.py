@@ -155,6 +155,98 @@ def test_parameters_of_all_arms_are_replaced_by_an_arms_own_for_the_scale(house:
     assert nodes["toy.lexical"].seconds == 2.0 * 12
 
 
+# --- what a card says without meaning it ---
+
+
+def test_a_stage_that_draws_is_not_shared_by_arms_with_several_seeds(house: Path) -> None:
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
+    stages = "stages:\n  start: {fn: toy.start, inputs: [benchmark]}\n"
+    stages += "  trained: {fn: toy.lexical, inputs: [start], params: {k: 5}}\n"
+    plain = card.read_text().replace("arms:\n", stages + "arms:\n", 1)
+    plain = plain.replace("depth: 5}, seeds", "depth: 5}, inputs: {w: trained}, seeds")
+    method = house / "methods" / "toy.py"
+    method.write_text(
+        method.read_text() + "\n\ndef start(cell):\n    return Weights(cell).drawn()\n"
+        "\n\nclass Weights:\n    def __init__(self, cell):\n        self.cell = cell\n"
+        "\n    def drawn(self):\n        return words(str(self.cell.seed))\n"
+    )
+
+    def seeds_of_start(text: str) -> set[int]:
+        card.write_text(text)
+        plan = make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
+        return {n.spec["seed"] for n in plan.nodes.values() if n.name == "toy.start"}
+
+    with pytest.raises(
+        ConfigError, match=r"stages\.start: toy\.start uses cell\.seed, .*toy\.noise .*\[0, 1\].*`seeds: "
+    ):
+        seeds_of_start(plain)
+    assert seeds_of_start(plain.replace("[benchmark]}", "[benchmark], seeds: [0]}")) == {0}
+    assert seeds_of_start(plain.replace("[benchmark]}", "[benchmark], seeds: [3]}")) == {3}
+    several = plain.replace("[benchmark]}", "[benchmark], seeds: [0, 1]}")
+    assert seeds_of_start(several.replace("params: {k: 5}}", "params: {k: 5}, seeds: [0, 1]}")) == {0, 1}
+    assert seeds_of_start(plain.replace("seeds: [0, 1]}", "seeds: [0]}")) == {0}, "nothing is shared"
+    method.write_text(method.read_text().replace("self.cell.seed", "self.cell.name"))
+    assert seeds_of_start(plain) == {0}, "nothing is drawn"
+
+
+@pytest.mark.parametrize(
+    ("split", "sample", "answer"),
+    [
+        # vital-mini/fever has 84 test queries among 117: 12 of both splits hold about 9
+        ("[test]", 12, r"a sample of 12 queries of test, and its first stage toy\.lexical answers a sample of 12"),
+        ("[test]", 4, ""),
+        ("[train, test]", 13, r"13 queries of train and test, .* a sample of 12 queries of train and test: give"),
+        ("[train, test]", 12, ""),
+        ("[validation, test]", 4, r"of validation and test, .* of train and test"),
+        ("[test]", "null", r"of test, and its first stage"),
+    ],
+)
+def test_a_sample_that_its_first_stage_does_not_answer_is_refused(
+    house: Path, split: str, sample: int | str, answer: str
+) -> None:
+    other = house / "papers" / "llm_rerankers" / "toy2.yaml"
+    text = (
+        other.read_text()
+        .replace("from: lexical", "from: toy.lexical")
+        .replace("split: [train, test]", f"split: {split}")
+    )
+    other.write_text(text.replace("quick: {sample: {all: 12}}", f"quick: {{sample: {{all: {sample}}}}}"))
+    if answer:
+        with pytest.raises(
+            ConfigError, match=rf"toy2\.yaml: arms\.overlap: on vital-mini/fever it re-ranks .*{answer}"
+        ):
+            digests(house, "toy2")
+    else:
+        digests(house, "toy2")
+
+
+def test_an_unknown_variant_of_a_stage_is_answered_with_the_nearest(house: Path) -> None:
+    with_stages(house)
+    method, card = house / "methods" / "toy.py", house / "papers" / "llm_rerankers" / "toy.yaml"
+    body = "def lexical(cell, *, k: int):\n    found = {}\n"
+    returns = 'def lexical(cell, *, k: int):\n    if k:\n        return {"weights": 1, "notes": 2}\n    found = {}\n'
+    last = '    return {"weights": found, "notes": k}\n\n\ndef overlap'
+    assert body in method.read_text()
+    method.write_text(
+        method.read_text().replace(body, returns).replace("    return Retrieval(found)\n\n\ndef overlap", last)
+    )
+    (house / "methods" / "toy2.py").write_text(method.read_text())
+    plain = card.read_text()
+
+    def plan(source: str) -> None:
+        card.write_text(plain.replace("weights: learn", f"weights: {source}"))
+        make_plan(load_cards(house / "papers"), "quick", ["toy"], code=Code(root=house))
+
+    plan("learn.weights")
+    plan("learn.notes")
+    with pytest.raises(
+        UnknownName, match=r"stages\.embed\.inputs\.weights: .*unknown variant 'wieghts'; did you mean 'weights'"
+    ):
+        plan("learn.wieghts")
+    method.write_text(method.read_text().replace(last, "    return found\n\n\ndef overlap"))
+    plan("learn.wieghts")  # what is not spelt out is believed
+
+
 def test_the_plan_imports_nothing_heavy() -> None:
     script = (
         "import sys\nfrom rankrepro import status\nfrom rankrepro.plan import make_plan\n"

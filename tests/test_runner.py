@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 
 from rankrepro import runner as runners
 from rankrepro.benchmarks.base import Benchmark, Document, Query
-from rankrepro.cell import Ranking, Text
+from rankrepro.cell import Cell, Ranking, Text
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
+from rankrepro.judge import costs
 from rankrepro.runner import Runner
 
 
@@ -164,3 +166,39 @@ def test_a_folder_without_room(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
     assert "StoreError: no space left for" in done.stderr and "free disk space" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+# --- timings ---
+
+
+def test_a_timing_records_the_order_of_its_runs_and_an_arm_that_caches_is_caught(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units, known = [f"q{i}" for i in range(9)], set()
+    runner._benchmarks["few"] = Benchmark("few", {q: Query(q, q, "test") for q in units}, DOCUMENTS)
+
+    def caching(cell: Cell) -> Text:
+        (text,) = cell.queries.values()
+        if text not in known:
+            time.sleep(0.01)
+        known.add(text)
+        return Text({text: ""})
+
+    def plain(cell: Cell) -> Text:
+        time.sleep(0.01)
+        cell.inputs["kept"] = cell.models["kept"] = "what a run leaves in its cell is gone"  # type: ignore[index]
+        return Text(dict.fromkeys(cell.queries, ""))
+
+    monkeypatch.setattr(runners, "method", {"toy.caching": caching, "toy.plain": plain}.get)
+    side = {
+        "params": {}, "models": {}, "seed": 0, "threads": 1, "dtype": "float32", "candidates": None, "inputs": {},
+        "benchmark": {"id": "few", "digest": ""}, "queries": {"split": ["test"], "sample": None, "mode": "own"},
+    }  # fmt: skip
+    sides = {"a": side | {"fn": "toy.caching"}, "b": side | {"fn": "toy.plain"}}
+    node = {"name": "toy.timing", "digest": "b" * 64, "spec": side | {"kind": "timing", "n": 8} | sides}
+    runner.compute(node, lambda done, total: None)
+    stored = runner.store.output("b" * 64)
+    assert set(stored["order"]) == set(stored["a"]) == set(stored["b"]) and len(stored["a"]) == 8
+    assert all(sorted(runs) == ["a", "aa", "b"] for runs in stored["order"].values())
+    assert len({tuple(runs) for runs in stored["order"].values()}) > 1
+    assert "keeps something from run to run" in costs.timing(runner.store, "b" * 64)["fault"]

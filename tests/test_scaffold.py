@@ -58,6 +58,14 @@ def test_a_new_card_can_be_planned(root: Path, of: str, benchmark: str, rival: s
     make_plan(cards, "desk", ["my_own"], code=Code(root=root))
 
 
+def test_a_new_card_lies_in_the_family_asked_for(root: Path) -> None:
+    scaffolded = scaffold("my_own", family="ranker_training", root=root)
+    assert (root / "methods/ranker_training/my_own.py") in scaffolded.written
+    cards = load_cards(root / "papers")
+    assert cards["my_own"].family == "ranker_training"
+    make_plan(cards, "quick", ["my_own"], code=Code(root=root))
+
+
 def test_the_written_module_and_test_are_clean(root: Path) -> None:
     scaffolded = scaffold("mine", root=root)
     files = [str(f) for f in scaffolded.written if f.suffix == ".py"]
@@ -114,6 +122,8 @@ def test_what_a_card_has_is_not_written_again(root: Path) -> None:
         ("mine", {"of": "icrr"}, "did you mean 'icr'"),
         ("mine", {"benchmark": "vital-mini/feve"}, "did you mean 'vital-mini/fever'"),
         ("mine", {"benchmark": "tabular/mini"}, "no documents to rank"),
+        ("mine", {"family": "ranker_trainig"}, "did you mean 'ranker_training'"),
+        ("fullrank", {"family": "vision", "insert": True}, "is of family llm_rerankers, not vision"),
     ],
 )
 def test_refusals_write_nothing(root: Path, key: str, options: dict, message: str) -> None:

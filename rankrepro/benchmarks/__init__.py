@@ -17,17 +17,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rankrepro.benchmarks import base, splits
+from rankrepro.benchmarks import base, copies, splits
 from rankrepro.benchmarks.base import Benchmark, Truth
 from rankrepro.benchmarks.cards import Entry, entries, families, get
 from rankrepro.code import Code, Definition
@@ -38,6 +39,7 @@ __all__ = ["Benchmark", "Entry", "Truth", "build", "corpus_digest", "digest", "e
 __all__ += ["is_current", "load_truth", "pose_units", "register"]
 
 CODE = Code(["rankrepro.benchmarks"])  # what the content of a benchmark depends on
+log = logging.getLogger(__name__)
 MARKER = "benchmark.json"
 TRUTH = "truth/"
 STOOD_IN = ("irds", "bright", "msls")  # builders that read upstream files, for which a rehearsal makes stand-ins
@@ -89,6 +91,17 @@ def build(benchmark_id: str, cache: Path, folder: Path) -> Path:
 def is_current(benchmark_id: str, folder: Path) -> bool:
     """Whether `folder` holds the benchmark as it would be built today."""
     return _marker(folder).get("digest") == digest(benchmark_id)
+
+
+def copies_of(benchmark_id: str, folders: Iterable[Path]) -> copies.Copies | None:
+    """What a build of today found out about copies in the corpus (`copies.count`); None where no folder holds one.
+
+    folders: each of built benchmarks.
+    """
+    for folder in folders:
+        if is_current(benchmark_id, folder / benchmark_id) and "copies" in (told := _marker(folder / benchmark_id)):
+            return told["copies"]
+    return None
 
 
 def load(folder: Path, benchmark_id: str) -> Benchmark:
@@ -184,6 +197,9 @@ def _origin(entry: Entry, stood_in: bool) -> dict[str, Any]:
 
 
 def _write(entry: Entry, folder: Path, benchmark: Any, truth: Any, counts: Mapping[str, int]) -> None:
+    found = copies.count(benchmark, truth)
+    if found.get("unjudged"):
+        log.warning("%s: %s", entry.id, copies.words(found))
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
@@ -195,6 +211,7 @@ def _write(entry: Entry, folder: Path, benchmark: Any, truth: Any, counts: Mappi
             "id": entry.id,
             "digest": digest(entry.id),
             "counts": counts,
+            "copies": found,
             "files": {name: sha256(new / name) for name in names},
         }
         (new / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")

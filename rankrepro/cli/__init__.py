@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -40,6 +41,7 @@ app.add_typer(internal.app, name="internal", hidden=True)
 
 def main() -> None:
     """Run the command line; a typed error is one line on stderr and exit code 1, a usage error exit code 2."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the judge's products are narrow: a second thread only spins
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("rankrepro").setLevel(logging.INFO)
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rankrepro.cards import Card
 from rankrepro.cli import text
-from rankrepro.cli.options import Json
+from rankrepro.cli.options import RESULTS, Json, Results
 
 app = typer.Typer(help=__doc__, invoke_without_command=True, rich_markup_mode=None)
 COUNTS = ("train", "validation", "test")
@@ -37,12 +39,14 @@ def list_benchmarks(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(benchmark: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+def show(benchmark: Annotated[str, typer.Argument(help="Its id.")], results: Results = RESULTS) -> None:
     """Show a benchmark.
 
-    What it is, how it is built and split, its licence, its limits, and which papers use it.
+    What it is, how it is built and split, its licence, its limits, copies in its corpus if it was built here, and which
+    papers use it, for their arms or for a stage.
     """
-    from rankrepro import benchmarks
+    from rankrepro import artifacts, benchmarks
+    from rankrepro.benchmarks import copies
     from rankrepro.cards import load_cards
 
     entry = benchmarks.get(benchmark)
@@ -55,13 +59,27 @@ def show(benchmark: Annotated[str, typer.Argument(help="Its id.")]) -> None:
     text.table(("what", "number"), [(k, v) for k, v in entry.counts.items()], "  ")
     for name, share in entry.lost.items():
         print(f"  relevant pairs of the original that fall away, {name.replace('_', ' ')}: {share:.1%}")
-    used = [
-        f"{card.key} ({', '.join(s for s, ids in card.data.get('benchmarks', {}).items() if benchmark in ids)})"
-        for card in load_cards().values()
-        if any(benchmark in ids for ids in card.data.get("benchmarks", {}).values())
-    ]
+    built = [*sorted(results.glob("*/benchmarks")), artifacts.cache_dir() / "benchmarks"]
+    found = benchmarks.copies_of(benchmark, built)
+    if found is None and entry.documents:
+        print("  copies in the corpus: counted when it is built")
+    elif found:
+        text.paragraph(copies.words(found), "  ")
     text.heading("used by")
-    text.paragraph(", ".join(used) or "no card", "  ")
+    text.paragraph(", ".join(_users(load_cards().values(), benchmark)) or "no card", "  ")
+
+
+def _users(cards: Iterable[Card], benchmark: str) -> Iterator[str]:
+    """Cards, and their stages with a benchmark of their own, and the scales at which they use this one."""
+    for card in cards:
+        if scales := [scale for scale, ids in card.data.get("benchmarks", {}).items() if benchmark in ids]:
+            yield f"{card.key} ({', '.join(scales)})"
+        stages: dict[str, list[str]] = {}
+        for stage, spec in card.stages.items():
+            if scales := [scale for scale, one in (spec.get("benchmark") or {}).items() if one == benchmark]:
+                stages.setdefault(", ".join(scales), []).append(stage)
+        for scales_of, names in stages.items():
+            yield f"{card.key} for its stages {', '.join(names)} ({scales_of})"
 
 
 @app.command()

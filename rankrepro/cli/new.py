@@ -11,6 +11,9 @@ def new(
     key: Annotated[str, typer.Argument(help="Name of card and module: small letters, digits and _.")],
     of: Annotated[str, typer.Option("--from", help="The card whose comparison the method joins.")] = "baselines",
     benchmark: Annotated[str, typer.Option(help="Benchmark at scale quick.")] = "vital-mini/fever",
+    family: Annotated[
+        str, typer.Option(help="Folder of card, module and test; without it that of the card joined.")
+    ] = "",
     insert: Annotated[
         bool, typer.Option("--insert", help="Append arms and tables to a card that has no method yet.")
     ] = False,
@@ -27,7 +30,7 @@ def new(
     from rankrepro.plan import make_plan
     from rankrepro.scaffold import scaffold
 
-    scaffolded = scaffold(key, of, benchmark, insert)
+    scaffolded = scaffold(key, of, benchmark, insert, family=family)
     for file in scaffolded.written:
         print(f"wrote {file.relative_to(ROOT)}")
     if scaffolded.stanza:

@@ -167,7 +167,7 @@ def judge_claims(
     benchmarks  the benchmarks of the card at this scale
     verdicts    False at a scale that gives none: every claim that ran is 'smoke', on all benchmarks there are
     tagged      (benchmark, tag) -> units, for claims with `where`
-    timings     name -> ratio, ci, sound, n, for claims with `timing`
+    timings     name -> ratio, ci, sound, fault, n, for claims with `timing`
     sizes       smaller sizes of the language model -> what rows and timings are called there: a claim's effect at each
                 is told beside it, without a verdict, and takes no part in the correction
     levels      what rows must reach to be a rival (`rankrepro.claims.levels`)
@@ -309,7 +309,7 @@ def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
         judged.missing = f"timing {name}"
         return judged
     if not measured["sound"]:
-        judged.unsound = f"timing {name}: the arm against itself does not come out at 1"
+        judged.unsound = f"timing {name}: {measured['fault']}"
     evidence = statistics.timing(measured["ratio"], measured["ci"], measured["n"])
     judged.parts = judged.decisive = (Part(f"timing {name}", evidence),)
     if not judged.unsound:

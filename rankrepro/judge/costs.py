@@ -19,6 +19,8 @@ from rankrepro.store import Store
 WORK = ("input_tokens", "generated_tokens", "forward_passes", "calls")
 NO_COST = {"seconds_per_unit": None, "input_tokens": None}
 Units = Mapping[str, Mapping[str, float]]  # unit -> amounts, as `cell.Meter` counts them
+MARGIN = (0.8, 1.25)  # within which an arm timed against itself must lie with its whole interval
+WARM = 0.95  # a second run that takes less of its first, and clearly so, was helped by it
 
 
 def metered(cost: Mapping[str, Any], amount: str, units: Iterable[str]) -> dict[str, float]:
@@ -87,9 +89,16 @@ def curves(plan: Plan, store: Store, digests: Iterable[str]) -> list[dict[str, A
 
 
 def timing(store: Store, digest: str, seed: int = 0) -> dict[str, Any]:
-    """Ratio of total seconds a / b with its interval over units, A against itself, and the work of both sides."""
-    seconds, work = store.output(digest), store.cost(digest)["work"]
+    """Ratio of total seconds a / b with its interval over units, A against itself, and the work of both sides.
+
+    `aa` compares A's two runs as they are labelled, at random; `repeat` the second of a unit with the first, None where
+    nobody recorded which came first. `fault` says why the clock cannot be trusted, None where it can.
+    """
+    seconds, work = dict(store.output(digest)), store.cost(digest)["work"]
     units = sorted(seconds["a"])
+    if order := seconds.get("order"):
+        runs = {u: [run for run in order[u] if run in ("a", "aa")] for u in units}
+        seconds["first"], seconds["second"] = ({u: seconds[runs[u][i]][u] for u in units} for i in (0, 1))
 
     def ratio(over: str, under: str) -> tuple[float, tuple[float, float]]:
         """In logarithms, where a ratio and its inverse are as far from 1, and no interval reaches below 0."""
@@ -100,7 +109,10 @@ def timing(store: Store, digest: str, seed: int = 0) -> dict[str, Any]:
 
     effect, ci = ratio("a", "b")
     _, aa = ratio("a", "aa")
-    found = {"ratio": effect, "ci": list(ci), "aa": list(aa), "sound": aa[0] <= 1 <= aa[1], "n": len(units)}
+    repeat = ratio("second", "first") if order else None
+    fault = _fault(aa, repeat)
+    found = {"ratio": effect, "ci": list(ci), "aa": list(aa), "repeat": list(repeat[1]) if repeat else None}
+    found |= {"sound": fault is None, "fault": fault, "n": len(units)}
     for side in ("a", "b"):
         found[f"seconds_{side}"] = float(np.mean(list(seconds[side].values())))
         done = work[side] if work else {}
@@ -109,8 +121,21 @@ def timing(store: Store, digest: str, seed: int = 0) -> dict[str, Any]:
     return found
 
 
+def _fault(aa: tuple[float, float], repeat: tuple[float, tuple[float, float]] | None) -> str | None:
+    """Why a clock cannot be trusted: something is kept from run to run, it is off, or it is too unsteady to tell."""
+    if repeat and repeat[0] < WARM and repeat[1][1] < 1:
+        return f"a second run of a unit takes {repeat[0]:.2f} of the first: the arm keeps something from run to run"
+    if not aa[0] <= 1 <= aa[1]:
+        return "the arm against itself does not come out at 1"
+    for low, high in (aa, *([repeat[1]] if repeat else [])):
+        if low < MARGIN[0] or high > MARGIN[1]:
+            within = f"{MARGIN[0]:g} to {MARGIN[1]:g}"
+            return f"the arm against itself is known only as {low:.2f} to {high:.2f}: more than {within}"
+    return None
+
+
 def timed(store: Store, digest: str) -> dict[str, Any]:
-    """What `timing` reads: per unit the seconds of each side (of a once more), and the work of both if known."""
+    """What `timing` reads: per unit the seconds of each side (of a once more), their order and the work if known."""
     work = store.cost(digest)["work"]
     return {**store.output(digest), **({"work": work} if work else {})}
 

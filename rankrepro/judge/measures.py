@@ -24,7 +24,7 @@ import numpy as np
 
 from rankrepro import measure_names
 from rankrepro.benchmarks.base import Truth
-from rankrepro.cell import DECIMALS, Facts, Output, Ranking
+from rankrepro.cell import Facts, Output, Ranking, ordered
 from rankrepro.errors import BenchmarkError, OutputError, UnknownName
 from rankrepro.judge import pooled
 from rankrepro.judge.confusion import MEASURES as CONFUSION
@@ -106,11 +106,6 @@ def oracle(output: Output, truth: Truth) -> Ranking:
 
 
 # --- rankings --------------------------------------------------------------------------------------------------------
-
-
-def ordered(scores: Mapping[str, float]) -> list[str]:
-    """Document ids best first, ties broken by id, whatever order the mapping had."""
-    return sorted(scores, key=lambda d: (-round(scores[d], DECIMALS), d))
 
 
 def _run(output: Output) -> Mapping[str, Mapping[str, float]]:

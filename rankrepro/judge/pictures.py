@@ -12,7 +12,7 @@ from functools import partial
 
 from rankrepro.benchmarks.base import Truth
 from rankrepro.benchmarks.images import ImageTruth, windows
-from rankrepro.cell import DECIMALS, Output
+from rankrepro.cell import Output, ordered
 
 EASY, HARD, JUNK = 2, 1, -1
 SETTINGS = {  # setting -> grades that are right, grades that are junk
@@ -66,7 +66,7 @@ def _landmark(
         grades = truth.qrels.get(q, {})
         n_right = sum(grade in right for grade in grades.values())
         if n_right:
-            kept = [d for d in _ordered(scores) if grades.get(d) not in junk]
+            kept = [d for d in ordered(scores) if grades.get(d) not in junk]
             out[q] = value([i for i, d in enumerate(kept) if grades.get(d) in right], n_right)
     return out
 
@@ -85,7 +85,7 @@ def place_measures() -> dict[str, Measure]:
 
 def _place(k: int, least: int, output: Output, truth: Truth) -> dict[str, float]:
     return {
-        q: float(any(truth.qrels[q].get(d, -1) >= least for d in _ordered(scores)[:k]))
+        q: float(any(truth.qrels[q].get(d, -1) >= least for d in ordered(scores)[:k]))
         for q, scores in output.values.items()
         if q in truth.qrels
     }
@@ -103,10 +103,6 @@ def _sequence(k: int, asked: str, answered: str, output: Output, truth: ImageTru
             continue
         frames = around[q] if asked == "seq" else [q]
         right = {d for f in frames for d, grade in truth.qrels.get(f, {}).items() if grade >= 1}
-        order = [d for d in _ordered(scores) if answered == "im" or d in around]
+        order = [d for d in ordered(scores) if answered == "im" or d in around]
         out[q] = float(any(right & set(around[d] if answered == "seq" else [d]) for d in order[:k]))
     return out
-
-
-def _ordered(scores: dict[str, float]) -> list[str]:
-    return sorted(scores, key=lambda d: (-round(scores[d], DECIMALS), d))

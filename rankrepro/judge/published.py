@@ -153,7 +153,7 @@ class _Costs:
         return {"units": amounts, "peak_bytes": self._peaks[digest]}
 
     def output(self, digest: str) -> Any:
-        return {side: self._timings[digest][side] for side in ("a", "b", "aa")}
+        return {part: told for part, told in self._timings[digest].items() if part != "work"}
 
 
 def _plan(card: Card, cards: Mapping[str, Card], results: Mapping[str, Any]) -> Plan:

@@ -30,9 +30,9 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from scipy import special
 from rankrepro.errors import BenchmarkError
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.uint16]
 Expression = Callable[[Mapping[Any, Array]], Array]
 
 DRAWS = 5000
@@ -165,7 +166,6 @@ def bootstrap(
     """
     given = [samples] if isinstance(samples, Sample) else list(samples)
     groups = [_Clusters(s) for s in given]
-    rng = np.random.default_rng(seed)
     seeds = sorted({len(v) for s in given for v in s.values.values()} - {1})
     ones = {s: np.ones((1, s)) for s in seeds}
 
@@ -176,10 +176,9 @@ def bootstrap(
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = float(total(flat, ones)[0])
         draws = np.empty(n_boot)
-        for rows in _blocks(n_boot, sum(g.n for g in groups)):
-            size = rows.stop - rows.start
-            drawn = {s: _multiplicities(rng, size, s) for s in seeds}
-            draws[rows] = total([_multiplicities(rng, size, g.n) for g in groups], drawn)
+        for rows, of_seeds, of_groups in _resamples(seed, n_boot, seeds, [g.n for g in groups]):
+            drawn = {s: w.astype(float) for s, w in zip(seeds, of_seeds, strict=True)}
+            draws[rows] = total([w.astype(float) for w in of_groups], drawn)
         per_cluster = [_cluster_variance(g, expr, ones) / len(groups) ** 2 for g in groups]
         per_seed = {s: _jackknife(total(flat, {**ones, s: 1 - np.eye(s)}), effect) for s in seeds}
 
@@ -247,10 +246,40 @@ def _blocks(rows: int, width: int) -> Iterator[slice]:
     return (slice(i, min(i + step, rows)) for i in range(0, rows, step))
 
 
-def _multiplicities(rng: np.random.Generator, rows: int, n: int) -> Array:
+Resample = tuple[slice, list[Counts], list[Counts]]  # draws, and their multiplicities of seeds and of clusters
+
+
+def _resamples(
+    seed: int | Sequence[int], n_boot: int, seeds: Sequence[int], sizes: Sequence[int]
+) -> Iterable[Resample]:
+    """Blocks of draws, each with how often every seed and every cluster was drawn: [rows, seeds], [rows, clusters].
+
+    seeds, sizes: how many there are, of each group that is resampled together. The rows of a table share a stream, and
+    so do those of one size: the draws of a single block are kept.
+    """
+    stream = seed if isinstance(seed, int) else tuple(seed)
+    shape = (stream, n_boot, tuple(seeds), tuple(sizes))
+    return _kept_resamples(*shape) if len(list(_blocks(n_boot, sum(sizes)))) == 1 else _drawn_resamples(*shape)
+
+
+def _drawn_resamples(
+    stream: int | tuple[int, ...], n_boot: int, seeds: tuple[int, ...], sizes: tuple[int, ...]
+) -> Iterator[Resample]:
+    rng = np.random.default_rng(stream)
+    for rows in _blocks(n_boot, sum(sizes)):
+        size = rows.stop - rows.start
+        yield rows, [_multiplicities(rng, size, n) for n in seeds], [_multiplicities(rng, size, n) for n in sizes]
+
+
+@lru_cache(maxsize=16)  # of at most 8 MB
+def _kept_resamples(*shape: Any) -> tuple[Resample, ...]:
+    return tuple(_drawn_resamples(*shape))
+
+
+def _multiplicities(rng: np.random.Generator, rows: int, n: int) -> Counts:
     """How often each of `n` was drawn, in `rows` draws of n with replacement: [rows, n]."""
     drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
-    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.uint16)
 
 
 def _cluster_variance(group: _Clusters, expr: Expression, ones: Mapping[int, Array]) -> float:
@@ -469,16 +498,17 @@ def required_n(
 def against(
     pairs: Mapping[Any, tuple[Array, Array]], direction: int = 1, alpha: float = 0.05
 ) -> dict[Any, dict[str, float | str | None]]:
-    """Arms against a baseline by ranx's paired Student test: n, difference, p, p_holm, and letter 'a' for the better.
+    """Arms against a baseline by a paired Student test: n, difference, p, p_holm, and letter 'a' for the better.
 
     pairs: arm -> (its values, the baseline's) on the units both have, at least two. direction -1: lower is better.
-    p is None where both are equal everywhere (Holm counts it as 1). ranx ignores clusters: this is for the letters of a
-    table, claims are judged by `bootstrap`.
+    p is None where both are equal everywhere (Holm counts it as 1). It is the p that ranx gives, by the function that
+    ranx calls: importing ranx compiles for a second. It ignores clusters: this is for the letters of a table, claims
+    are judged by `bootstrap`.
     """
-    from ranx.statistical_tests import paired_student_t_test
+    from scipy.stats import ttest_rel
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        raw = [float(paired_student_t_test(base, own, alpha)[0]) for own, base in pairs.values()]
+        raw = [float(ttest_rel(base, own).pvalue) for own, base in pairs.values()]
     adjusted = holm([1.0 if math.isnan(p) else p for p in raw])
     table: dict[Any, dict[str, float | str | None]] = {}
     for (arm, (own, base)), p, p_holm in zip(pairs.items(), raw, adjusted, strict=True):

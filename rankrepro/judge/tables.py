@@ -116,10 +116,10 @@ def _compare(values: Values, rows: list[dict[str, Any]], kept: list[list[str]], 
         skip = arm == baseline or arm.startswith(ORACLE) or not values.ran(baseline, benchmark)
         if skip or measures.get(measure).pooled or not values.applies(baseline, benchmark, measure):
             continue
-        own, base = (values.per_unit(a, benchmark, measure) for a in (arm, baseline))
+        own, base = (values.means(a, benchmark, measure) for a in (arm, baseline))
         shared = [u for u in units if u in base]
         if len(shared) > 1:
-            own_means, base_means = (np.array([np.mean(v[u]) for u in shared]) for v in (own, base))
+            own_means, base_means = (np.array([v[u] for u in shared]) for v in (own, base))
             families.setdefault((benchmark, measure), {})[i] = own_means, base_means
     for (_, measure), pairs in families.items():
         for i, found in against(pairs, measures.get(measure).direction).items():

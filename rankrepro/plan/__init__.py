@@ -30,7 +30,7 @@ from rankrepro.cards import (
 )
 from rankrepro.code import METHODS, Code
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
-from rankrepro.plan import leaks, packing
+from rankrepro.plan import leaks, packing, traps
 from rankrepro.plan.nodes import Job, Node, Plan
 from rankrepro.plan.nodes import digest as digest_of_node
 from rankrepro.plan.scales import load_scale, scales
@@ -88,6 +88,7 @@ class _Planner:
         for key in self.plan.papers:
             parameters.check(self.cards[key], self.code)
             claims.check(self.cards[key], self.rows, _tags, measure_names.check)
+            traps.shared_seeds(self.cards[key], self.cards, self.code)
             self._paper(self.cards[key])
             leaks.refuse(self.cards[key], claims.of(self.cards[key]), self.plan, self.code)
         self.plan.jobs = {job.id: job for job in self._pack()}
@@ -257,20 +258,23 @@ class _Planner:
     def _new_cell(self, card: Card, arm: str, benchmark: str, seed: int) -> Node:
         spec = card.arms[arm]
         sample = self._sample(card, arm, benchmark)
-        inputs = {n: self._input(card, s, benchmark, seed) for n, s in spec.get("inputs", {}).items()}
+        inputs = self._inputs(card, f"arms.{arm}", spec, benchmark, seed)
+        queries = {
+            "split": card.data.get("split", DEFAULT_SPLIT),
+            "sample": sample,
+            "mode": spec.get("queries", "own"),
+        }
         candidates = None
         if "candidates" in spec:
             c = spec["candidates"]
             source = self._row(card, c["from"], benchmark)
+            answered = self.plan.nodes[source["digest"]].spec["queries"]
+            traps.unanswered(card, arm, benchmark, queries, qualify(card, c["from"]), answered)
             candidates = {**source, "depth": c["depth"], "order": c.get("order", "first_stage")}
         base = self._base(card, arm, spec, "cell", seed)
         full = base | {
             "benchmark": {"id": benchmark, "digest": benchmarks.digest(benchmark, bool(self.marks))},
-            "queries": {
-                "split": card.data.get("split", DEFAULT_SPLIT),
-                "sample": sample,
-                "mode": spec.get("queries", "own"),
-            },
+            "queries": queries,
             "candidates": candidates,
             "inputs": inputs,
         }
@@ -283,10 +287,18 @@ class _Planner:
         node = self._cell(self.cards[owner], arm, benchmark, self._seeds(self.cards[owner], arm)[0])
         return {"digest": node.digest, "variant": self._variant(row)}
 
-    def _input(self, card: Card, source: str, benchmark: str, seed: int) -> dict[str, str]:
-        """What a node reads: a result and the variant of it, or "" for everything that a stage returned."""
+    def _inputs(
+        self, card: Card, key: str, spec: Mapping[str, Any], benchmark: str, seed: int
+    ) -> dict[str, dict[str, str]]:
+        """What a node reads by name, `corpus` and `benchmark` aside."""
+        sources = {n: s for n, s in stage_inputs(spec).items() if s not in ("corpus", "benchmark")}
+        return {n: self._input(card, f"{key}.inputs.{n}", s, benchmark, seed) for n, s in sources.items()}
+
+    def _input(self, card: Card, key: str, source: str, benchmark: str, seed: int) -> dict[str, str]:
+        """A result and the variant of it, or "" for everything that a stage returned."""
         if named_stage := stage_of(self.cards, card, source):
             owner, stage, variant = named_stage
+            traps.unknown_variant(card, key, source, owner.stages[stage]["fn"], variant, self.code)
             return {"digest": self._stage(owner, stage, benchmark, seed).digest, "variant": variant}
         return self._row(card, source, benchmark)
 
@@ -301,16 +313,16 @@ class _Planner:
             if self.name not in spec["benchmark"]:
                 raise ConfigError(f"{where_of(card)}: stages.{name}.benchmark has none for scale {self.name}")
             (benchmark,) = self._instead([spec["benchmark"][self.name]])
-        sources = stage_inputs(spec)
-        read = set(sources.values()) & {"corpus", "benchmark"}
+        read = set(stage_inputs(spec).values()) & {"corpus", "benchmark"}
         corpus_only = read == {"corpus"}
-        inputs = {n: self._input(card, s, benchmark, seed) for n, s in sources.items() if s not in read}
+        inputs = self._inputs(card, f"stages.{name}", spec, benchmark, seed)
         digest = (benchmarks.corpus_digest if corpus_only else benchmarks.digest)(benchmark, bool(self.marks))
         # one stage for benchmarks that share a corpus, named after the first of them
         known = corpus_only and next(
             (n for n in self.plan.nodes.values() if n.spec["benchmark"]["digest"] == digest), None
         )
-        full = self._base(card, name, spec, "stage", seed if len(spec.get("seeds", [0])) > 1 else 0) | {
+        seeds = spec.get("seeds", [0])
+        full = self._base(card, name, spec, "stage", seed if len(seeds) > 1 else seeds[0]) | {
             "benchmark": {"id": known.benchmark if known else benchmark, "digest": digest},
             "queries": {"split": DEFAULT_SPLIT, "sample": None, "mode": "own"},
             "candidates": None,

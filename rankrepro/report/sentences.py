@@ -334,5 +334,6 @@ def timing(t: Mapping[str, Any], card: str, labels: Labels | None = None) -> str
     ratio += f"{seconds(t['seconds_a'])} against {seconds(t['seconds_b'])} a query; "
     ratio += f"{plural(t['n'], 'query')} of {t['benchmark']})"
     first, last = (number(v, 2) for v in t["aa"])
-    control = f"Control: an arm timed against itself gives {first} to {last}, so the clock "
-    return f"{a} takes {ratio}. {control}{'can' if t['sound'] else 'cannot'} be trusted."
+    control = f"Control: an arm timed against itself gives {first} to {last}"
+    trusted = "so the clock can be trusted" if t["sound"] else f"but the clock cannot be trusted: {t['fault']}"
+    return f"{a} takes {ratio}. {control}, {trusted}."

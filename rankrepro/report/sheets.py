@@ -176,7 +176,7 @@ def _caption(table: Mapping[str, Any], shown: str, card: str) -> str:
     parts = [f"{shown}. In brackets: 95 % intervals over clusters of units and seeds."]
     if table["baseline"]:
         baseline = short(table["baseline"], card)
-        parts.append(f"a: better than {baseline} (paired Student test of ranx, Holm over the arms, p < 0.05).")
+        parts.append(f"a: better than {baseline} (paired Student test, Holm over the arms, p < 0.05).")
     if len({r["n"] for r in table["rows"] if not r["arm"].startswith(CEILING)}) > 1:
         parts.append("Bold: the best of the arms on as many units as most have; means over other units do not compare.")
     if any(r["arm"].startswith(CEILING) for r in table["rows"]):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from rankrepro import artifacts, benchmarks
-from rankrepro.benchmarks import base, cards, splits
+from rankrepro.benchmarks import base, cards, copies, splits
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Document, Query, Truth
+from rankrepro.cell import Ranking
 from rankrepro.errors import BenchmarkError, ConfigError, StoreError, UnknownName
+from rankrepro.judge import measures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,6 +157,33 @@ def test_counts_that_are_not_the_cards():
         benchmarks.check_counts(entry, {**entry.counts, "queries": 865})
     near = cards.replace(entry, tolerance=0.1)
     benchmarks.check_counts(near, {**entry.counts, "queries": 865})
+
+
+def test_copies_in_a_corpus_are_told_when_it_is_built(tmp_path, monkeypatch, caplog):
+    """An unjudged copy of a relevant document, ranked first, halves the reciprocal rank."""
+    texts = {"a": "Chess is a  game.", "b": "chess is a game.", "c": "Go is a game.", "d": "Go is a game.", "e": "Go?"}
+    corpus = {d: Document(d, "", text) for d, text in texts.items()}
+    queries = {q: Query(q, "?", "test", excluded=("d",) if q == "q3" else ()) for q in ("q1", "q2", "q3")}
+    qrels = {"q1": {"a": 1}, "q2": {"c": 1, "d": 0}, "q3": {"c": 1}}
+    benchmark, truth = Benchmark("lint/rules", queries, corpus), Truth(qrels, {q: q for q in qrels})
+    assert copies.count(benchmark, truth) == {"documents": 2, "unjudged": 1}  # of q1 alone
+    assert measures.per_unit("RR", Ranking({"q1": {"b": 2.0, "a": 1.0}}), truth) == {"q1": 0.5}
+
+    monkeypatch.setattr("rankrepro.benchmarks.lint.build", lambda *_: (benchmark, truth))
+    monkeypatch.setattr(benchmarks, "check_counts", lambda *_: None)
+    with caplog.at_level("WARNING"):
+        benchmarks.build("lint/rules", tmp_path, tmp_path / "lint" / "rules")
+    assert "lint/rules: 2 documents are copies of another" in caplog.text
+    assert "1 times a relevant document has a copy that nobody judged" in caplog.text
+    assert benchmarks.copies_of("lint/rules", [tmp_path / "none", tmp_path]) == {"documents": 2, "unjudged": 1}
+    assert benchmarks.copies_of("vital/fever", [tmp_path]) is None
+
+
+def test_pictures_and_what_is_no_corpus_have_no_copies():
+    pictured = {d: Document(d, "", "", image=d) for d in "ab"}
+    alike = Benchmark("x", {"q": Query("q", "?", "test")}, pictured)
+    assert copies.count(alike, Truth({"q": {"a": 1}}, {})) == {"documents": 0, "unjudged": 0}
+    assert copies.count(object(), None) == {}
 
 
 def test_excluded_documents_survive_the_disk(tmp_path):

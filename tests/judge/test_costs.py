@@ -86,3 +86,59 @@ def test_a_timing_and_a_stored_result_say_what_they_did_not_meter(tmp_path: Path
     assert found["cost_a"]["input_tokens"] == 4 and found["cost_a"]["generated_tokens"] is None
     assert found["ratio"] == pytest.approx(1) and set(found["cost_b"].values()) == {None}
     assert costs._totals([]) == dict.fromkeys(costs.WORK) and not np.isnan(found["seconds_a"])
+
+
+# --- can the clock be trusted? ---
+
+
+def timed(folder: Path, kept: float, noise: float, number: int, n: int = 12) -> dict[str, Any]:
+    """A timing of `n` units as it is judged: a second run of A takes `1 - kept` of the first, B twice of it."""
+    draw = np.random.default_rng([number, n])
+    seconds: dict[str, Any] = {"a": {}, "b": {}, "aa": {}, "order": {}}
+    for unit in (f"q{i}" for i in range(n)):
+        runs, needed = [str(run) for run in draw.permutation(["a", "b", "aa"])], draw.uniform(0.5, 2)
+        seconds["order"][unit] = runs
+        for run in runs:
+            again = run != "b" and any(unit in seconds[other] for other in ("a", "aa"))
+            cost = needed * (2 if run == "b" else 1 - kept if again else 1)
+            seconds[run][unit] = cost * draw.lognormal(0, noise)
+    store = Store(folder)
+    store.put(f"{number:064d}", {}, {"work": None}, output=seconds)
+    return costs.timing(store, f"{number:064d}")
+
+
+@pytest.mark.parametrize("kept", [0.95, 0.5, 0.2])
+def test_an_arm_that_keeps_results_from_run_to_run_is_caught(tmp_path: Path, kept: float) -> None:
+    judged = [timed(tmp_path, kept, 0.05, i) for i in range(100)]
+    assert not any(t["sound"] for t in judged)
+    assert all(f"takes {1 - kept:.1f}"[:-1] in t["fault"] and "keeps something" in t["fault"] for t in judged)
+    assert all(t["repeat"][1] < 1 for t in judged)
+    blind = sum(t["aa"][0] <= 1 <= t["aa"][1] for t in judged)
+    assert blind > 75, "the order at random hides a cache from A against itself"
+
+
+def test_an_honest_clock_is_trusted(tmp_path: Path) -> None:
+    judged = [timed(tmp_path, 0.02, 0.05, i) for i in range(100)]  # a processor's own caches
+    assert sum(t["sound"] for t in judged) >= 90
+    assert all(t["fault"] is None for t in judged if t["sound"])
+
+
+def test_a_clock_too_unsteady_to_tell_is_not_trusted(tmp_path: Path) -> None:
+    judged = [timed(tmp_path, 0.0, 0.6, i) for i in range(50)]
+    assert sum(t["sound"] for t in judged) <= 5
+    assert any("more than 0.8 to 1.25" in t["fault"] for t in judged if t["fault"])
+
+
+def test_a_timing_whose_order_nobody_recorded_is_judged_by_what_it_says(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    seconds = {side: {f"q{i}": 1.0 + 0.1 * i for i in range(8)} for side in ("a", "b", "aa")}
+    store.put("d" * 64, {}, {"work": None}, output=seconds)
+    found = costs.timing(store, "d" * 64)
+    assert (found["repeat"], found["sound"], found["fault"]) == (None, True, None)
+
+
+def test_a_claim_says_why_its_clock_cannot_be_trusted(tmp_path: Path) -> None:
+    given = {"id": "c", "sentence": "-", "kind": "ratio", "timing": "t"}
+    unsound = {"t": timed(tmp_path, 0.9, 0.05, 1)}
+    (found,) = judge_claims([claims.parse(given, "p")], lambda *_: ({}, {}), benchmarks=["b"], timings=unsound)
+    assert found["verdict"] == "inconclusive" and "keeps something from run to run" in found["note"]

@@ -310,6 +310,33 @@ def test_required_n_is_the_textbooks():
     assert statistics.required_n(0.25, 0.05, seed_variance=0.01) is None  # only seeds would help
 
 
+def test_p_against_a_baseline_is_that_of_ranx():
+    from ranx.statistical_tests import paired_student_t_test
+
+    rng = np.random.default_rng(11)
+    pairs = {n: (rng.uniform(size=n).round(2), rng.uniform(size=n).round(2)) for n in (2, 7, 60, 400)}
+    table = statistics.against(pairs)
+    for n, (own, base) in pairs.items():
+        assert table[n]["p"] == paired_student_t_test(base, own)[0]
+
+
+def test_estimates_of_one_stream_do_not_depend_on_what_was_estimated_before():
+    """Rows of a table share their draws, which are kept; claims have a stream of their own."""
+    rng = np.random.default_rng(12)
+    several = [sample(x=rng.normal(size=30)) for _ in range(2)]
+    alone = []
+    for one in several:
+        statistics._kept_resamples.cache_clear()
+        alone.append(bootstrap(one, x, n_boot=500).draws)
+    statistics._kept_resamples.cache_clear()
+    together = [bootstrap(one, x, n_boot=500).draws for one in (*several, *several)]
+    assert all(np.array_equal(a, b) for a, b in zip(together, alone * 2, strict=True))
+    assert statistics._kept_resamples.cache_info().hits == 3
+    assert not np.array_equal(bootstrap(several[0], x, n_boot=500, seed=[0, 1]).draws, alone[0])
+    blocks = statistics._resamples(0, 500, [], [10_000])  # too many to keep: drawn block by block
+    assert len(list(blocks)) == 2
+
+
 def test_against_a_baseline():
     rng = np.random.default_rng(10)
     base = rng.uniform(size=80)

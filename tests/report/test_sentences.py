@@ -161,13 +161,14 @@ def test_arms_go_by_their_labels() -> None:
 def test_a_timing_in_words() -> None:
     timing = {
         "a": "icr.full", "b": "baselines.rankgpt", "benchmark": "vital/fever", "ratio": 0.28, "ci": [0.25, 0.32],
-        "aa": [0.99, 1.01], "sound": True, "n": 15, "seconds_a": 1.6, "seconds_b": 5.7,
+        "aa": [0.99, 1.01], "sound": True, "fault": None, "n": 15, "seconds_a": 1.6, "seconds_b": 5.7,
     }  # fmt: skip
     assert sentences.timing(timing, "icr", {"icr.full": "ICR"}) == (
         "ICR takes 0.28 times the seconds of baselines.rankgpt (95 % CI 0.25 to 0.32; 1.6 s against 5.7 s a query; 15 "
         "queries of vital/fever). Control: an arm timed against itself gives 0.99 to 1.01, so the clock can be trusted."
     )
-    assert sentences.timing({**timing, "sound": False}, "icr").endswith("so the clock cannot be trusted.")
+    unsound = sentences.timing({**timing, "sound": False, "fault": "it is warm"}, "icr")
+    assert unsound.endswith("0.99 to 1.01, but the clock cannot be trusted: it is warm.")
 
 
 def test_every_claim_of_every_card_gets_a_sentence() -> None:
