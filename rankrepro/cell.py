@@ -14,7 +14,7 @@ import os
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,6 +188,16 @@ class Facts(Output):
 MODEL = "model"  # the unit of facts about a whole model
 
 OUTPUTS: dict[str, type[Output]] = {c.type: c for c in (Ranking, Retrieval, Predictions, Likelihoods, Text, Facts)}
+
+
+def given(ranked: Iterable[str], depth: int, order: str, query: str, seed: int) -> list[str]:
+    """The candidates of a query as a re-ranker is given them: the first `depth` of a ranking, in the order asked."""
+    docs = list(ranked)[:depth]
+    if order == "reversed":
+        return docs[::-1]
+    if order == "scrambled":
+        return sorted(docs, key=lambda d: hashlib.sha256(f"{seed}\t{query}\t{d}".encode()).hexdigest())
+    return docs
 
 
 def _ranked(cell: Cell, query: str, values: Mapping[str, float]) -> dict[str, float]:
