@@ -13,13 +13,15 @@ from rankrepro.plan.nodes import Plan
 def refuse(card: Card, claims: Sequence[Claim], plan: Plan) -> None:
     """ConfigError for the first placebo of a card whose arm is the same computation as an arm that a claim reads.
 
-    Its rival and its floor may be: two draws of the same thing are compared with each other.
+    A claim may name the placebo's arm, its rival or its floor, but not as what is to be better.
     """
-    claimed = dict.fromkeys(term.arm for claim in claims if claim.counted for term in claim.terms)
+    counted = [claim for claim in claims if claim.counted and claim.expression]
+    claimed = dict.fromkeys(term.arm for claim in counted for term in claim.terms)
+    better = {pair[0].arm for claim in counted if claim.expression and (pair := claim.expression.difference)}
     for placebo in (c for c in claims if c.role == "placebo" and c.expression):
         arm, own = placebo.terms[0].arm, {term.arm for term in placebo.terms}
         for benchmark in plan.benchmarks[card.key]:
-            for row in (r for r in claimed if r not in own):
+            for row in (r for r in claimed if r in better or r not in own):
                 if _results(plan, arm, benchmark) & _results(plan, row, benchmark):
                     raise ConfigError(
                         f"{where_of(card)}: claims.{placebo.id}: {arm} is the very computation that {row} is "
