@@ -95,8 +95,10 @@ def world(plan: Plan, lm: Any, encoder: Any, monkeypatch: pytest.MonkeyPatch) ->
     return World(plan, {"llm": lm, "encoder": encoder}, monkeypatch)
 
 
-PLACES = ["Oslo", "Lima", "Rome", "Cairo", "Delhi", "Quito", "Accra", "Hanoi", "Paris", "Sofia", "Tunis", "Dakar",
-          "Kyiv", "Doha", "Riga", "Bern", "Minsk", "Tokyo", "Seoul", "Baku", "Lagos", "Perth", "Turin", "Lyon"]  # fmt: skip
+PLACES = [
+    "Oslo", "Lima", "Rome", "Cairo", "Delhi", "Quito", "Accra", "Hanoi", "Paris", "Sofia", "Tunis", "Dakar", "Kyiv",
+    "Doha", "Riga", "Bern", "Minsk", "Tokyo", "Seoul", "Baku", "Lagos", "Perth", "Turin", "Lyon",
+]  # fmt: skip
 
 
 def pairs() -> Benchmark:
