@@ -110,7 +110,7 @@ def _same_as_placebo(expression: Expression, placebo: Claim, engine: Engine, ben
     for term in (t for t in expression.terms if t.arm not in named):
         of_placebo = Term(destroyed.arm, term.measure)
         both = [(_material(term, engine.lookup, b), _material(of_placebo, engine.lookup, b)) for b in benchmarks]
-        ran = [pair for pair in both if pair[0] and pair[1]]
+        ran = [(a, b) for a, b in both if a and b]
         if ran and all(_identical(a, b) for a, b in ran):
             return f"{destroyed.arm}, a placebo, is equal to {term.arm} on every unit"
     return ""
