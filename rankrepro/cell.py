@@ -198,6 +198,16 @@ def ordered(scores: Mapping[str, float]) -> list[str]:
     return sorted(scores, key=lambda d: (-scores[d], d))
 
 
+def given(ranked: Iterable[str], depth: int, order: str, query: str, seed: int) -> list[str]:
+    """The candidates of a query as a re-ranker is given them: the first `depth` of a ranking, in the order asked."""
+    docs = list(ranked)[:depth]
+    if order == "reversed":
+        return docs[::-1]
+    if order == "scrambled":
+        return sorted(docs, key=lambda d: hashlib.sha256(f"{seed}\t{query}\t{d}".encode()).hexdigest())
+    return docs
+
+
 def _ranked(cell: Cell, query: str, values: Mapping[str, float]) -> dict[str, float]:
     """Scores rounded, best first, ties broken by document id."""
     if not values:

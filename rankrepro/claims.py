@@ -15,6 +15,12 @@ nearest that does.
 | growth         | slope of the difference that each of `levels` is        | 0         | min_effect         |
 | share          | share of units with expr > 0                            | bound     | bound + min_effect |
 | identity       | true by construction: no test, never counted            |           |                    |
+
+A claim of `role: placebo` is the comparison with one ingredient destroyed, and names its `floor`: what its arm (the
+first term of `expr`) is worth without that ingredient. That is a random order of the same candidates, the arm before
+training where labels were destroyed, another draw where the choice itself was, or a number where chance is known: 0 for
+what is found in thousands of documents. The placebo fails as it must where it is equal to its floor within `margin`, or
+below it at 0.001: either way it has nothing to give (docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -159,12 +165,13 @@ _OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mul
 _FUNCTIONS = ("abs", "min", "max", "mean")
 
 
-def expression(text: str, card: str = "", measure: str = "", where: str = "") -> Expression:
+def expression(text: str, card: str = "", measure: str = "", where: str = "", number: bool = False) -> Expression:
     """An expression of numbers, + - * /, abs, min, max, mean and m(arm[, "measure"]); nothing else is read.
 
     card     owner of bare arm names: m(bm25) is m(<card>.bm25)
     measure  of terms that name none
     where    file and claim, for the ClaimError
+    number   one without any term will do
     """
     terms: list[Term] = []
 
@@ -206,7 +213,7 @@ def expression(text: str, card: str = "", measure: str = "", where: str = "") ->
         parsed = tree(ast.parse(str(text).strip(), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         raise ClaimError(f"{where + ': ' if where else ''}'{text}' is not an expression ({e})") from None
-    if not terms:
+    if not terms and not number:
         raise fail("no m() term")
     return Expression(text, tuple(terms), parsed)
 
@@ -471,7 +478,7 @@ class Claim:
     levels      the expressions of a trend or growth, in the order in which they should rise
     over        benchmarks; None: all of the card's
     where       only units with this tag
-    floor       of a placebo: its arm (the first of its difference) minus what that must be equal to
+    floor       of a placebo: its arm (the first term) against what that must be equal to, 0 where it is
     quantity    in words what the expression is, where it is no plain difference
     """
 
@@ -614,6 +621,7 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", judged: bool = Fal
     if kind and kind.compose and not judged:
         _refuse_levels(levels, kind, where)
     compared = composed or (read(given["expr"]) if "expr" in given else None)
+    floor = expression(str(given["floor"]), card, measure or MEASURE, where, number=True) if "floor" in given else None
     over = given.get("over", "all")
     return Claim(
         card=card,
@@ -626,7 +634,7 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", judged: bool = Fal
         expression=compared,
         levels=levels if composed else (),
         guard=read(given["guard"]) if given.get("guard") else None,
-        floor=_over_floor(compared, read(given["floor"]), role, where) if given.get("floor") else None,
+        floor=_over_floor(compared, floor, role, where) if floor else None,
         over=None if over == "all" else tuple(over),
         # a leak on one benchmark is a leak: placebos pass if any benchmark lets them
         combine=given.get("combine", "any_of" if role == "placebo" else "all_of"),
@@ -640,14 +648,21 @@ def parse(data: Mapping[str, Any], card: str, file: str = "", judged: bool = Fal
 
 
 def _over_floor(compared: Expression | None, floor: Expression, role: str, where: str) -> Expression:
-    """The arm of a placebo minus its floor; the arm is the first of the plain difference that the placebo tests."""
-    pair = compared.difference if compared else None
-    if role != "placebo" or pair is None:
+    """The arm of a placebo against its floor, as `expr` has it against its rival: m(arm) - ..., or m(arm) / ... - 1."""
+    tree: Any = None
+    match compared.tree if compared and role == "placebo" else None:
+        case ("-", Term() as arm, _):
+            tree = ("-", arm, floor.tree)
+        case ("-", ("/", Term() as arm, _), 1.0):
+            tree = ("-", ("/", arm, floor.tree), 1.0)
+    if tree is None:
         raise ClaimError(
-            f"{where}: a 'floor' says what a placebo must be equal to; its `expr` is to be m(placebo) - m(rival)"
+            f"{where}: a 'floor' says what a placebo must be equal to; its `expr` is to be m(placebo) - m(rival), or "
+            "m(placebo) / m(rival) - 1"
         )
-    terms = tuple(dict.fromkeys((pair[0], *floor.terms)))
-    return Expression(floor.text, terms, ("-", pair[0], floor.tree))
+    if arm.arm in {term.arm for term in floor.terms}:
+        raise ClaimError(f"{where}: the placebo {arm.arm} is its own 'floor'; name another arm, or a number")
+    return Expression(floor.text, tuple(dict.fromkeys((arm, *floor.terms))), tree)
 
 
 def _kind(given: Mapping[str, Any], role: str) -> Kind | None:
@@ -701,6 +716,13 @@ def check(
             f"{file}: claims: none has `role: placebo`; add the same comparison with one ingredient destroyed "
             "(`queries: decoy`, labels permuted), which must fail"
         )
+    for claim in claims:
+        if claim.tested and claim.role == "placebo" and claim.floor is None:
+            raise ConfigError(
+                f"{file}: claims.{claim.id}: a placebo without a `floor`: losing to its rival is no proof that it "
+                "knows nothing. Say what its arm must be equal to, within `margin`: `floor: m(baselines.random)`, the "
+                "arm before training where labels are destroyed, or a number where chance is known (`floor: 0`)"
+            )
     every = {b for ids in (card.data.get("benchmarks") or {}).values() for b in ids}
 
     def names(

@@ -19,10 +19,10 @@ from rankrepro.cell import Retrieval
 from rankrepro.errors import BenchmarkError, ConfigError, RankReproError, RunFileError, UnknownName, first_line
 from rankrepro.judge import measures, statistics
 from rankrepro.judge.statistics import Sample
+from rankrepro.judge.values import INPUT, ORACLE
 from rankrepro.plan import DEFAULT_SPLIT
 from rankrepro.runs import read_run
 
-ORACLE = "ceiling of "
 EXAMPLES = 3  # ids named in a warning
 # Judgments that come pinned with our topics (artifact anserini-topics): neither corpus nor ir_datasets is needed.
 PINNED = {
@@ -130,7 +130,7 @@ def our_rows(cards: Mapping[str, Card], scale: str, benchmark_id: str, results: 
     for card in (c for c in cards.values() if benchmark_id in c.benchmarks_at(scale)):
         values: dict[str, dict[str, Units]] = {}
         for row in _units(card.key, scale, results, reports):
-            if row["benchmark"] == benchmark_id:
+            if row["benchmark"] == benchmark_id and not row["arm"].startswith(INPUT):
                 values.setdefault(row["arm"], {})[row["measure"]] = row["values"]
         for arm, by_measure in values.items():
             of_owner = owners.get(arm.removeprefix(ORACLE), ("", ""))[0] == card.key

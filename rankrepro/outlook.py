@@ -152,9 +152,6 @@ class _Outlook:
             stands.append(self._stand(claim, claim.combine, parts, level, claim.combine))
         elif claim.combine == "macro" and claim.kind.estimate == "share":
             stands.append(self._wins(claim, len(parts), level))
-        if claim.role == "placebo" and claim.floor is None and claim.expression.difference:
-            ask = "names no `floor`, so only a win over its rival would be noticed"
-            stands[-1] = replace(stands[-1], note="; ".join(filter(None, (stands[-1].note, ask))))
         return stands
 
     def _part(self, claim: Claim, published: Mapping[str, Any], benchmark: str, rows: Sequence[str]) -> _Part:

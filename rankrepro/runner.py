@@ -22,7 +22,7 @@ from typing import Any
 from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal, wall
 from rankrepro.benchmarks.base import Benchmark, Query
 from rankrepro.benchmarks.base import sample as pick
-from rankrepro.cell import Cell, History, Meter, Output
+from rankrepro.cell import Cell, History, Meter, Output, given
 from rankrepro.code import METHODS
 from rankrepro.errors import DISK_FULL, BenchmarkError, OutputError, RankReproError, StoreError, UnknownName
 from rankrepro.phases import COMPUTING, IMPORTS, LOADING, WRITING, Phases
@@ -198,13 +198,12 @@ class Runner:
         ranked = self.store.output(source["digest"])[source["variant"]]["values"]
         candidates = {}
         for q in queries:
-            docs = list(ranked.get(q, {}))[: source["depth"]]
-            if not docs:
+            candidates[q] = given(ranked.get(q, {}), source["depth"], source["order"], q, spec["seed"])
+            if not candidates[q]:
                 raise BenchmarkError(
                     f"{name}: query {q} has no candidates from its first stage; raise the first stage's depth or "
                     "check that both arms answer the same queries"
                 )
-            candidates[q] = reorder(docs, source["order"], q, spec["seed"])
         return candidates
 
     def _input(self, source: Mapping[str, str]) -> Any:
@@ -320,15 +319,6 @@ def decoys_of(queries: Mapping[str, Query]) -> dict[str, Query]:
     shift = max(1, len(order) // 2)
     moved = {q: queries[order[(i + shift) % len(order)]] for i, q in enumerate(order)}
     return {q: moved[q] for q in queries}
-
-
-def reorder(docs: list[str], order: str, query: str, seed: int) -> list[str]:
-    """The order in which a re-ranker is given its candidates."""
-    if order == "reversed":
-        return docs[::-1]
-    if order == "scrambled":
-        return sorted(docs, key=lambda d: hashlib.sha256(f"{seed}\t{query}\t{d}".encode()).hexdigest())
-    return docs
 
 
 def _only(cell: Cell, unit: str) -> Cell:

@@ -81,6 +81,8 @@ CLAIMS = """\
     kind: superiority
     measure: nDCG@10
     expr: m(decoy) - m($rival)
+    floor: m($random)
+    margin: 0.05
     over: all
 """
 
@@ -239,8 +241,20 @@ def _values(key: str, cards: Mapping[str, Card], of: str, benchmark: str, family
         "depth": candidates["depth"],
         "rows": "\n      ".join(textwrap.wrap(", ".join(rows), 90)),
         "rival": rival,
+        "random": _random(joined, candidates, cards),
         "rival_name": rival.split(".")[1].replace("_", "-"),
     }
+
+
+def _random(joined: Card, candidates: Mapping[str, Any], cards: Mapping[str, Card]) -> str:
+    """The row that has these candidates in random order: the floor of the placebo."""
+    wanted = {**candidates, "from": qualify(joined, candidates["from"])}
+    for card in (joined, cards["baselines"]):
+        for arm, spec in card.arms.items():
+            given = spec.get("candidates")
+            if spec["fn"] == "floors.random" and given and {**given, "from": qualify(card, given["from"])} == wanted:
+                return f"{card.key}.{arm}"
+    return FLOOR[1]
 
 
 def _rows(card: Card, ranking: Sequence[str], cards: Mapping[str, Card]) -> list[str]:

@@ -48,7 +48,7 @@ claims:
      over: [vital-mini/fever]}
   - {id: toy-faster, sentence: It is faster., kind: ratio, timing: good_over_noise}
   - {id: toy-placebo, role: placebo, sentence: Noise ranks better., kind: superiority, measure: nDCG@10,
-     expr: m(noise) - m(good)}
+     expr: m(noise) - m(good), floor: m(words)}
 timings:
   - {name: good_over_noise, a: good, b: noise, n: {desk: 8}}
 reported:

@@ -41,7 +41,8 @@ reported:
 claims:
   - {id: x-1, origin: paper, sentence: x, kind: superiority, measure: nDCG@10, expr: m(second) - m(first), over: all}
   - {id: x-2, sentence: x, kind: ratio, timing: faster}
-  - {id: x-3, sentence: x, role: placebo, kind: superiority, measure: nDCG@10, expr: m(second) - m(first), over: all}
+  - {id: x-3, sentence: x, role: placebo, kind: superiority, measure: nDCG@10, expr: m(second) - m(first), over: all,
+     floor: m(first)}
 """
 
 

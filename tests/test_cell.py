@@ -12,9 +12,9 @@ import pytest
 from cells import make_cell
 
 from rankrepro.benchmarks.base import Benchmark, Document, Query, sample
-from rankrepro.cell import Cell, Facts, Likelihoods, Output, Predictions, Ranking, Retrieval, Text
+from rankrepro.cell import Cell, Facts, Likelihoods, Output, Predictions, Ranking, Retrieval, Text, given
 from rankrepro.errors import OutputError
-from rankrepro.runner import decoys_of, queries_of, reorder
+from rankrepro.runner import decoys_of, queries_of
 
 DOCS = {d: Document(d, d, "text") for d in "abcd"}
 
@@ -230,12 +230,12 @@ def test_queries_of_a_cell_never_come_from_another_split() -> None:
 
 def test_orders() -> None:
     docs = [f"d{i}" for i in range(20)]
-    assert reorder(docs, "first_stage", "q", 0) == docs
-    assert reorder(docs, "reversed", "q", 0) == docs[::-1]
-    scrambled = reorder(docs, "scrambled", "q", 0)
+    assert given(docs, 20, "first_stage", "q", 0) == docs
+    assert given(docs, 20, "reversed", "q", 0) == docs[::-1] and given(docs, 3, "reversed", "q", 0) == docs[2::-1]
+    scrambled = given(docs, 20, "scrambled", "q", 0)
     assert sorted(scrambled) == sorted(docs)
     assert scrambled not in (docs, docs[::-1])
-    assert scrambled == reorder(docs, "scrambled", "q", 0) != reorder(docs, "scrambled", "q2", 0)
+    assert scrambled == given(docs, 20, "scrambled", "q", 0) != given(docs, 20, "scrambled", "q2", 0)
 
 
 @pytest.mark.parametrize("harm", ["cut", "emptied", "tensor", "state"])

@@ -104,6 +104,16 @@ def test_a_floor_is_what_a_placebo_must_be_equal_to():
     assert parse(CLAIM | {"role": "placebo", "floor": "m(random)", "margin": 0.1}, "p").floor_margin == 0.1
 
 
+def test_a_floor_has_the_form_of_the_comparison():
+    arm = Term("p.a", "nDCG@10")
+    number = parse(CLAIM | {"role": "placebo", "floor": 0}, "p").floor
+    assert number is not None and (number.text, number.terms, number.tree) == ("0", (arm,), ("-", arm, 0.0))
+    relative = parse(CLAIM | {"role": "placebo", "expr": "m(a) / m(b) - 1", "floor": "m(c)"}, "p").floor
+    assert relative is not None and relative.tree == ("-", ("/", arm, Term("p.c", "nDCG@10")), 1.0)
+    several = parse(CLAIM | {"role": "placebo", "expr": "m(a) - max(m(b), m(c))", "floor": "m(d)"}, "p").floor
+    assert several is not None and several.tree == ("-", arm, Term("p.d", "nDCG@10"))
+
+
 def test_levels_of_all_cards():
     levels = claims.levels(load_cards())
     assert levels["baselines.bm25"]["nDCG@10"]["vital/fever"] == 0.61
@@ -168,6 +178,8 @@ def test_null_and_target(given: dict, null: float, target: float):
         ({"guard": "m(b"}, "is not an expression"),
         ({"floor": "m(random)"}, "a 'floor' says what a placebo must be equal to"),
         ({"role": "placebo", "expr": "m(a) / m(b)", "floor": "m(random)"}, "m\\(placebo\\) - m\\(rival\\)"),
+        ({"role": "placebo", "floor": "m(a)"}, "the placebo p.a is its own 'floor'"),
+        ({"role": "placebo", "floor": "zero"}, "'zero' is not allowed"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(given: dict, message: str):
@@ -244,6 +256,27 @@ def test_claims_without_a_placebo_are_refused():
     make_plan(
         changed("icr", "claims", value=[{"id": "x", "sentence": "So."}]), "desk", ["icr"]
     )  # nothing is tested yet
+
+
+def test_a_placebo_without_a_floor_is_refused():
+    icr = load_cards()["icr"].claims
+    bare = [{k: v for k, v in claim.items() if k != "floor"} for claim in icr]
+    with pytest.raises(
+        ConfigError, match=r"icr.yaml: claims.icr-placebo-generation: a placebo without a `floor`.*`floor: m\("
+    ):
+        make_plan(changed("icr", "claims", value=bare), "desk", ["icr"])
+
+
+def test_a_placebo_that_is_an_arm_of_a_claim_is_refused():
+    """`queries: decoy` left out, or the wrong variant named: the plan has the same result for both."""
+    same = changed("icr", "claims", claim_of("icr", "icr-placebo-bm25"), "expr", value="m(full) - m(baselines.rankgpt)")
+    with pytest.raises(ConfigError, match=r"icr.yaml: claims.icr-placebo-bm25: icr.full is the very computation that"):
+        make_plan(same, "desk", ["icr"])
+    forgotten = changed("baselines", "arms", "dense_decoy", "queries", value="own")
+    with pytest.raises(
+        ConfigError, match=r"claims.bl-placebo-dense: baselines.dense_decoy is the very .* baselines.dense is"
+    ):
+        make_plan(forgotten, "desk", ["baselines"])
 
 
 def test_the_names_of_measures_are_those_of_the_judge():

@@ -45,6 +45,7 @@ claims:
     kind: superiority
     measure: nDCG@10
     expr: m(poor) - m(good)
+    floor: m(good)
     over: all
 """
 

@@ -27,7 +27,14 @@ def test_units_are_those_of_the_splits_and_the_sample() -> None:
     assert all(units_of(node.spec) > 0 for node in tabular.nodes.values())
 
 
-PLACEBO = {"id": "p", "sentence": "s", "role": "placebo", "expr": "m(dense_decoy) - m(bm25)", "over": ["vital/fever"]}
+PLACEBO = {
+    "id": "p",
+    "sentence": "s",
+    "role": "placebo",
+    "expr": "m(dense_decoy) - m(bm25)",
+    "floor": 0,
+    "over": ["vital/fever"],
+}
 
 
 def of_baselines(claim: dict, scale: str = "desk", measured: dict | None = None, **more: object) -> list[Stand]:
@@ -76,7 +83,7 @@ def test_kinds_have_their_own_spread_null_and_target() -> None:
     assert equal.at_best == near(0.3 * (1.959964 + 1.644854) / 10)  # 90 % within a margin on both sides
     (ratio,) = of_baselines({"kind": "ratio", "expr": "m(pointwise) / m(bm25)"})
     assert ratio.detectable is None and "measured first" in ratio.note and ratio.n == 100
-    (placebo,) = of_baselines({**DIFFERENCE, "role": "placebo"})
+    (placebo,) = of_baselines({**DIFFERENCE, "role": "placebo", "floor": 0})
     assert placebo.level == 0.001
     (vague,) = of_baselines({"over": "all"})
     assert vague.note == "not specified yet"
@@ -91,7 +98,9 @@ def test_what_cannot_be_decided_is_named() -> None:
     part = {"benchmark": "vital/fever", "ci": [-0.1, 0.1], "n": 100, "clusters": 5, "unit_sd": 0.3, "seed_sd": None}
     (few,) = of_baselines(DIFFERENCE, measured=judged_before(part))
     assert not few.decidable and "5 clusters of units; no verdict" in few.note
-    (flips,) = of_baselines({**DIFFERENCE, "role": "placebo"}, measured=judged_before(part | {"clusters": 8}))
+    (flips,) = of_baselines(
+        {**DIFFERENCE, "role": "placebo", "floor": 0}, measured=judged_before(part | {"clusters": 8})
+    )
     assert not flips.decidable and "no p of 8 clusters is below 0.0039, the level is 0.001" in flips.note
 
 

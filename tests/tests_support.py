@@ -53,6 +53,7 @@ claims:
     kind: superiority
     measure: nDCG@10
     expr: m(noise) - m(overlap)
+    floor: m(lexical)
     over: all
 """
 

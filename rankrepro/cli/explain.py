@@ -162,7 +162,11 @@ def _rule(card: Card, claim: Claim) -> list[str]:
     assert claim.kind is not None
     null, target, direction = claim.null, claim.target, claim.kind.direction
     if claim.role == "placebo":
-        floor = f"and its arm must be equal to {claim.floor.text}, within {claim.floor_margin:g}" if claim.floor else ""
+        floor = (
+            f"and its arm must be equal to {claim.floor.text}, within {claim.floor_margin:g}, or below it"
+            if claim.floor
+            else ""
+        )
         return [
             f"this is a placebo: it must fail. It would pass with p < {PLACEBO_ALPHA:g} and an interval at "
             f"{100 - 100 * PLACEBO_ALPHA:.4g} % {'below' if direction < 0 else 'above'} {null:g}",

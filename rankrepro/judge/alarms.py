@@ -1,8 +1,10 @@
 """What makes a result suspect, whatever its numbers say: each of these keeps a claim from being `reproduced`.
 
 - A placebo passed that shares an arm with the claim: without its key ingredient the comparison still comes out.
-- A placebo is equal, unit by unit, to an arm of the claim: nothing was destroyed.
+- A placebo is equal, unit by unit, to an arm of the claim, or its output is the same: nothing was destroyed.
 - The arm reaches its ceiling on every unit, and its rival does not: it orders its candidates as the truth does.
+- The arm hands back its candidates in the order in which it was given them, on all units or all but a few: whatever it
+  wins, its candidates won. (An arm whose function is to do that is exempt.)
 - An arm that is to be no worse than another, or equal to it, is the other on all units or all but a few: nothing
   happened that could have done harm.
 
@@ -12,7 +14,7 @@ And what makes a rival none: a shared baseline below the level that its card ask
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from rankrepro.errors import RankReproError
 from rankrepro.judge import measures
 from rankrepro.judge.estimates import Engine, Lookup, NotRun, differences
 from rankrepro.judge.statistics import MIN_CLUSTERS
-from rankrepro.judge.values import ORACLE
+from rankrepro.judge.values import INPUT, ORACLE
 
 Values = dict[str, float]  # unit -> value, seeds averaged
 HARMLESS = ("noninferiority", "equivalence")
@@ -49,7 +51,7 @@ def of(
         # where both are, the order does not count: R@100 of 100 documents
         if all(_at_ceiling(arm, engine, b) and not _at_ceiling(rival, engine, b) for b in benchmarks):
             return f"{arm.arm} reaches its ceiling in {arm.measure} on every unit"
-    return _harmless(claim, engine, benchmarks) if claim.kind.name in HARMLESS else ""
+    return _idle(claim, engine, benchmarks)
 
 
 def differing(expression: Expression, engine: Engine, benchmarks: Sequence[str]) -> float | None:
@@ -60,10 +62,10 @@ def differing(expression: Expression, engine: Engine, benchmarks: Sequence[str])
     return float(np.mean(np.abs(np.concatenate(each)) > 1e-12))
 
 
-def below_level(claim: Claim, lookup: Lookup, benchmarks: Sequence[str], levels: Levels) -> list[dict[str, Any]]:
-    """Arms of the claim that do not reach the level of their card: arm, benchmark, measure, level, value."""
+def below_level(arms: Iterable[str], lookup: Lookup, benchmarks: Sequence[str], levels: Levels) -> list[dict[str, Any]]:
+    """Those of a claim's arms that do not reach the level of their card: arm, benchmark, measure, level, value."""
     rows = []
-    for arm in dict.fromkeys(term.arm for term in claim.terms):
+    for arm in dict.fromkeys(arms):
         for measure, at in levels.get(arm, {}).items():
             for benchmark in (b for b in benchmarks if b in at):
                 values = _values(Term(arm, measure), lookup, benchmark)
@@ -104,13 +106,34 @@ def _same_as_placebo(expression: Expression, placebo: Claim, engine: Engine, ben
     if placebo.expression is None:
         return ""
     destroyed = placebo.expression.terms[0]
-    for term in (t for t in expression.terms if t.arm not in _arms(placebo.expression)):
+    named = _arms(placebo.expression) | _arms(placebo.floor)
+    for term in (t for t in expression.terms if t.arm not in named):
         of_placebo = Term(destroyed.arm, term.measure)
-        both = [(_values(term, engine.lookup, b), _values(of_placebo, engine.lookup, b)) for b in benchmarks]
-        ran = [pair for pair in both if pair[0] and pair[1]]
-        if ran and all(_equal(a, b) for a, b in ran):
+        both = [(_material(term, engine.lookup, b), _material(of_placebo, engine.lookup, b)) for b in benchmarks]
+        ran = [(a, b) for a, b in both if a and b]
+        if ran and all(_identical(a, b) for a, b in ran):
             return f"{destroyed.arm}, a placebo, is equal to {term.arm} on every unit"
     return ""
+
+
+def _material(term: Term, lookup: Lookup, benchmark: str) -> Mapping[str, Any] | None:
+    """Unit -> what the measure is made of, for each seed: of a pooled one the scores themselves."""
+    try:
+        return lookup(term.arm, benchmark, term.measure)[0]
+    except (KeyError, NotRun, RankReproError):
+        return None
+
+
+def _identical(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether the material of all shared units is the same, seed by seed, and there is enough of it."""
+    shared = a.keys() & b.keys()
+    return len(shared) >= MIN_CLUSTERS and all(_alike(a[u], b[u]) for u in shared)
+
+
+def _alike(x: Any, y: Any) -> bool:
+    if isinstance(x, int | float) and isinstance(y, int | float):
+        return _same(x, y)
+    return len(x) == len(y) and all(map(_alike, x, y))
 
 
 def _at_ceiling(arm: Term, engine: Engine, benchmark: str) -> bool:
@@ -124,18 +147,29 @@ def _at_ceiling(arm: Term, engine: Engine, benchmark: str) -> bool:
     return _equal(values, best)
 
 
-def _harmless(claim: Claim, engine: Engine, benchmarks: Sequence[str]) -> str:
-    """Of a claim to do no harm: on how many units its arm differs from the rival, and from what its guard names."""
+def _idle(claim: Claim, engine: Engine, benchmarks: Sequence[str]) -> str:
+    """An arm that hands back its candidates; of a claim to do no harm also one that is its rival, or a guard's arm."""
     pair = claim.expression.difference if claim.expression else None
-    if pair is None:
+    if pair is None or claim.kind is None or claim.kind.direction < 0:
         return ""
-    arm, rivals = pair[0], [pair[1], *(claim.guard.terms if claim.guard else ())]
-    for rival in (r for r in dict.fromkeys(rivals) if r.arm != arm.arm and r.measure == arm.measure):
-        both = [(_values(arm, engine.lookup, b), _values(rival, engine.lookup, b)) for b in benchmarks]
-        units = [(a[u], b[u]) for a, b in both if a and b for u in set(a) & set(b)]
-        changed = sum(not _same(x, y) for x, y in units)
-        if units and not changed:
-            return f"{arm.arm} and {rival.arm} are identical on all {len(units)} units"
-        if units and changed < MIN_CLUSTERS:
-            return f"{arm.arm} and {rival.arm} differ on {changed} of {len(units)} units"
+    arm, (handed, n) = pair[0], _changed(pair[0], Term(INPUT + pair[0].arm, pair[0].measure), engine, benchmarks)
+    # where the order does not count, as in R@100 of 100 documents, it is also the best one
+    if n and handed < MIN_CLUSTERS and not all(_at_ceiling(arm, engine, b) for b in benchmarks):
+        return f"{arm.arm} hands back the order that it is given on {n - handed} of {n} units"
+    if claim.kind.name not in HARMLESS:
+        return ""
+    rivals = dict.fromkeys([pair[1], *(claim.guard.terms if claim.guard else ())])
+    for rival in (r for r in rivals if r.arm != arm.arm and r.measure == arm.measure):
+        changed, n = _changed(arm, rival, engine, benchmarks)
+        if n and not changed:
+            return f"{arm.arm} and {rival.arm} are identical on all {n} units"
+        if n and changed < MIN_CLUSTERS:
+            return f"{arm.arm} and {rival.arm} differ on {changed} of {n} units"
     return ""
+
+
+def _changed(a: Term, b: Term, engine: Engine, benchmarks: Sequence[str]) -> tuple[int, int]:
+    """On how many units two rows differ, and of how many."""
+    both = [(_values(a, engine.lookup, x), _values(b, engine.lookup, x)) for x in benchmarks]
+    units = [(x[u], y[u]) for x, y in both if x and y for u in set(x) & set(y)]
+    return sum(not _same(x, y) for x, y in units), len(units)

@@ -14,8 +14,10 @@ In this order:
   effect reaches the target.
 - inconclusive: neither, or an alarm (`rankrepro.judge.alarms`) rang for what would be reproduced; `note` says which.
 
-A placebo that names its floor must be equal to it, within a margin: `failed as it must` takes a 95 % interval within,
-`passed` a difference from its rival or above its floor at 0.001. One that does neither is inconclusive.
+A placebo that names its floor, as all of today's cards do, must have nothing to give: `failed as it must` takes a 95 %
+interval of its distance within the margin, or a place below the floor at 0.001, on every benchmark; `passed` a win over
+its rival, or a place above its floor and not equal to it, at 0.001. One that does neither is inconclusive. Above is the
+better side, whichever way the measure goes.
 
 A claim that is not run still counts in m, so that a verdict does not change as others come in. A card whose claims are
 all false has one `reproduced` with a probability of alpha at most, a card whose claims are all true one
@@ -30,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rankrepro.claims import Claim, Expression, Levels, family_size
-from rankrepro.judge import alarms, statistics
+from rankrepro.judge import alarms, measures, statistics
 from rankrepro.judge.estimates import Engine, Lookup, NotRun, Part, Rule
 from rankrepro.judge.statistics import MIN_CLUSTERS, Estimate, Evidence, Proportion, interval
 
@@ -129,7 +131,8 @@ class Judged:
             passed = self.p < PLACEBO_ALPHA and self.holds(1 - PLACEBO_ALPHA)
             if passed or (self.floor and self.floor["above"]):
                 return "placebo passed"
-            return "placebo failed as it must" if not self.floor or self.floor["equal"] else "inconclusive"
+            worthless = not self.floor or self.floor["equal"] or self.floor["below"]
+            return "placebo failed as it must" if worthless else "inconclusive"
         if (self.guard and not self.guard["passed"]) or self.below_level:
             return "baseline not competent"
         if self.p_refuted_holm is not None and self.p_refuted_holm < alpha and self.excluded(1 - alpha / m):
@@ -167,7 +170,7 @@ def judge_claims(
     benchmarks  the benchmarks of the card at this scale
     verdicts    False at a scale that gives none: every claim that ran is 'smoke', on all benchmarks there are
     tagged      (benchmark, tag) -> units, for claims with `where`
-    timings     name -> ratio, ci, sound, fault, n, for claims with `timing`
+    timings     name -> its arms `a` and `b`, benchmark, ratio, ci, sound, fault, n, for claims with `timing`
     sizes       smaller sizes of the language model -> what rows and timings are called there: a claim's effect at each
                 is told beside it, without a verdict, and takes no part in the correction
     levels      what rows must reach to be a rival (`rankrepro.claims.levels`)
@@ -182,9 +185,10 @@ def judge_claims(
         chosen = claim.of(benchmarks) if verdicts else list(benchmarks)
         found = _estimated(claim, engine, chosen, timings or {}, alpha, strict=verdicts)
         if not found.missing and claim.role == "claim":
-            found.below_level = alarms.below_level(
-                claim, lookup, [part.benchmark for part in found.parts], levels or {}
-            )
+            timing = (timings or {}).get(claim.timing or "")
+            arms = [timing["a"], timing["b"]] if timing else [term.arm for term in claim.terms]
+            where = [timing["benchmark"]] if timing else [part.benchmark for part in found.parts]
+            found.below_level = alarms.below_level(arms, lookup, where, levels or {})
         judged.append(found)
     family = [j for j in judged if j.claim.counted]
     ps = statistics.holm([j.p for j in family])
@@ -240,12 +244,12 @@ def _estimated(
     if kind is None:
         judged.missing = "the claim is not specified yet"
     if claim.timing and claim.tested:
-        return _timed(judged, timings)
+        return _timed(judged, timings, engine, alpha)
     expression, guard = claim.expression, claim.guard
     if kind is None or expression is None:
         return judged
     if not strict:
-        needed = [expression, *([guard] if guard else [])]
+        needed = [e for e in (expression, guard, claim.floor) if e]
         chosen = [b for b in chosen if all(engine.ran(e, b) for e in needed)]
     try:
         if not chosen:
@@ -255,27 +259,29 @@ def _estimated(
         judged.decisive = (engine.macro(expression, chosen, kind.estimate, name),) if macro else judged.parts
         if guard and claim.role != "placebo":
             judged.guard = _guard(guard, engine, chosen, macro, f"{name} guard", alpha)
+        if claim.floor:
+            judged.floor = _floor(claim, engine, chosen, macro)
     except NotRun as e:
         judged.missing = str(e)
         return judged
     judged.combine()
     judged.differs = alarms.differing(expression, engine, chosen)
-    if claim.floor and claim.role == "placebo":
-        judged.floor = _floor(claim, engine, chosen, macro)
     return judged
 
 
 def _floor(claim: Claim, engine: Engine, benchmarks: Sequence[str], macro: bool) -> dict[str, Any]:
-    """A placebo against what it must be equal to: on every benchmark, or (macro) on their mean."""
+    """A placebo against what it must be equal to, or below: on every benchmark, or (macro) on their mean."""
     assert claim.floor is not None
     key, margin = f"{claim.id} floor", claim.floor_margin
     parts = [engine.macro(claim.floor, benchmarks, "mean", key)] if macro else None
     parts = parts or engine.parts(claim.floor, benchmarks, "mean", key)
-    rule = Rule(0, margin, margin)
-    above = min(1.0, len(parts) * min(part.p(0.0, 1) for part in parts))
-    # shown, the one that is the farthest from its floor by what is known of it
-    worst = max(parts, key=rule.p)
-    equal = all(not part.thin and rule.holds(part.estimate, 0.95) for part in parts)
+    rule, better = Rule(0, margin, margin), measures.get(claim.floor.terms[0].measure).direction
+    equal = [not part.thin and rule.holds(part.estimate, 0.95) for part in parts]
+    below = [not part.thin and part.p(0.0, -better) < PLACEBO_ALPHA for part in parts]
+    above = min(1.0, len(parts) * min(part.p(0.0, better) for part in parts))
+    # shown: of what is neither, or else of all, the one that is the farthest from its floor by what is known of it
+    open_ = [part for part, e, b in zip(parts, equal, below, strict=True) if not (e or b)]
+    worst = max(open_ or parts, key=rule.p)
     return {
         "expr": claim.floor.text,
         "benchmark": worst.benchmark,
@@ -283,17 +289,21 @@ def _floor(claim: Claim, engine: Engine, benchmarks: Sequence[str], macro: bool)
         "margin": margin,
         "p": _number(rule.p(worst)),
         "p_above": _number(above),
-        "equal": equal,
-        "above": above < PLACEBO_ALPHA and not equal,
+        "p_below": _number(worst.p(0.0, -better)),
+        "equal": all(equal),
+        "above": above < PLACEBO_ALPHA and not all(equal),
+        "below": not all(equal) and not open_,
     }
 
 
 def _floor_note(floor: Mapping[str, Any]) -> str:
-    """Why a placebo that is not above its floor is not equal to it either."""
+    """Why a placebo that is not above its floor is not known to be equal to it or below either."""
     low, high = floor["ci"]
-    far = "lies below" if high is not None and high < 0 else "is not shown to be equal to"
     ends = "" if low is None else f" (95 % CI {low:.3f} to {high:.3f} on {floor['benchmark']})"
-    return f"the placebo {far} its floor {floor['expr']}, within {floor['margin']:g}{ends}"
+    return (
+        f"the placebo is neither shown to be equal to its floor {floor['expr']}, within {floor['margin']:g}, nor to "
+        f"lie below it{ends}"
+    )
 
 
 def _below(row: Mapping[str, Any]) -> str:
@@ -301,13 +311,19 @@ def _below(row: Mapping[str, Any]) -> str:
     return f"{arm} reaches {row['value']:.3f} {measure} on {benchmark}, below its level of {row['level']:g}"
 
 
-def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]]) -> Judged:
+def _timed(judged: Judged, timings: Mapping[str, Mapping[str, Any]], engine: Engine, alpha: float) -> Judged:
     """A claim about a ratio of seconds, against its `bound` (1 where it claims only the direction)."""
-    name = judged.claim.timing
+    name, guard = judged.claim.timing, judged.claim.guard
     measured = timings.get(name or "")
     if measured is None:
         judged.missing = f"timing {name}"
         return judged
+    if guard:
+        try:
+            judged.guard = _guard(guard, engine, [measured["benchmark"]], False, f"{judged.claim.id} guard", alpha)
+        except NotRun as e:
+            judged.missing = str(e)
+            return judged
     if not measured["sound"]:
         judged.unsound = f"timing {name}: {measured['fault']}"
     evidence = statistics.timing(measured["ratio"], measured["ci"], measured["n"])

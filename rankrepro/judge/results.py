@@ -23,7 +23,7 @@ from rankrepro.judge.claims import judge_claims
 from rankrepro.judge.examples import LEVELS, examples
 from rankrepro.judge.registration import claims_commit, git, registration
 from rankrepro.judge.tables import table, tables_of
-from rankrepro.judge.values import ORACLE, Values
+from rankrepro.judge.values import Values, own
 from rankrepro.plan import make_plan
 from rankrepro.runs import write_run
 from rankrepro.store import digest_of
@@ -167,7 +167,7 @@ def _answered(values: Values) -> dict[str, set[str]]:
     """Digest of a cell -> units of which something is known."""
     found: dict[str, set[str]] = {}
     for (row, benchmark, _), per_unit in values.known.items():
-        if not row.startswith(ORACLE):
+        if row == own(row):
             for _, digest, _ in values.plan.rows[row][benchmark]:
                 found.setdefault(digest, set()).update(per_unit)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from rankrepro import benchmarks, sizes
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
-from rankrepro.cell import OUTPUTS, Output
+from rankrepro.cell import OUTPUTS, Output, Ranking, given
 from rankrepro.claims import SEVERAL_RELEVANT
 from rankrepro.errors import BenchmarkError, OutputError
 from rankrepro.judge import costs, measures
@@ -19,6 +19,13 @@ from rankrepro.plan import Plan
 from rankrepro.store import Store
 
 ORACLE = "ceiling of "  # prefix of the row that orders an arm's candidates perfectly
+INPUT = "order given to "  # prefix of the row that leaves an arm's candidates as they are
+IDENTITY = "floors.identity"  # the arm that is the order it is given, and says so
+
+
+def own(row: str) -> str:
+    """The arm that a row is derived from."""
+    return row.removeprefix(ORACLE).removeprefix(INPUT)
 
 
 class Values:
@@ -54,21 +61,34 @@ class Values:
     def per_unit(self, row: str, benchmark: str, measure: str) -> dict[str, list[Any]]:
         """Unit -> the measure (or the material of a pooled one) for each seed.
 
-        KeyError where the row was not run on this benchmark, NotRun where its method does not meter a cost.
+        KeyError where the row was not run on this benchmark or was given no order, NotRun where its method does not
+        meter a cost.
         """
         key = (row, benchmark, measure)
         if key not in self.known:
             truth = self.truth(benchmark)
-            cells = [(d, self.output(d, v)) for _, d, v in self.plan.rows[row.removeprefix(ORACLE)][benchmark]]
+            cells = [(d, self.output(d, v)) for _, d, v in self.plan.rows[own(row)][benchmark]]
             if not self.applies(row, benchmark, measure) and measures.get(measure).cost:
                 raise NotRun(f"{measure} of {row} on {benchmark}, which its method does not meter")
             if row.startswith(ORACLE):
                 cells = [(d, measures.oracle(o, truth)) for d, o in cells]
+            elif row.startswith(INPUT):
+                cells = [(d, self._given(d, o)) for d, o in cells]
             per_seed = [self._per_unit(measure, d, o, truth) for d, o in cells]
             if any(set(s) != set(per_seed[0]) for s in per_seed):
                 raise OutputError(f"{row} on {benchmark}: seeds answered other units; delete these cells, run again")
             self.known[key] = {u: [s[u] for s in per_seed] for u in per_seed[0]}
         return self.known[key]
+
+    def _given(self, digest: str, output: Output) -> Ranking:
+        """The candidates of a cell in the order in which it was given them."""
+        spec = self.plan.nodes[digest].spec
+        source = spec["candidates"]
+        if source is None or spec["fn"] == IDENTITY:
+            raise KeyError(INPUT + self.plan.nodes[digest].name)
+        ranked = self.output(source["digest"], source["variant"]).values
+        orders = {q: given(ranked[q], source["depth"], source["order"], q, spec["seed"]) for q in output.values}
+        return Ranking({q: {d: -float(i) for i, d in enumerate(order)} for q, order in orders.items()})
 
     def _per_unit(self, measure: str, digest: str, output: Output, truth: Any) -> dict[str, Any]:
         if amount := measures.get(measure).cost:
@@ -132,12 +152,12 @@ class Values:
         return there if ran else name
 
     def ran(self, row: str, benchmark: str) -> bool:
-        return benchmark in self.plan.rows.get(row.removeprefix(ORACLE), {})
+        return benchmark in self.plan.rows.get(own(row), {})
 
     def applies(self, row: str, benchmark: str, measure: str) -> bool:
         """Whether the measure reads outputs of the row's type, or its method meters the cost."""
-        _, digest, variant = self.plan.rows[row.removeprefix(ORACLE)][benchmark][0]
+        _, digest, variant = self.plan.rows[own(row)][benchmark][0]
         output = self.output(digest, variant)
         if amount := measures.get(measure).cost:
-            return not row.startswith(ORACLE) and bool(costs.metered(self.store.cost(digest), amount, output.values))
+            return row == own(row) and bool(costs.metered(self.store.cost(digest), amount, output.values))
         return measures.applies(measure, output)

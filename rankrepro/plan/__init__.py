@@ -30,7 +30,7 @@ from rankrepro.cards import (
 )
 from rankrepro.code import METHODS, Code
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
-from rankrepro.plan import leaks, packing, traps
+from rankrepro.plan import leaks, packing, placebos, traps
 from rankrepro.plan.nodes import Job, Node, Plan
 from rankrepro.plan.nodes import digest as digest_of_node
 from rankrepro.plan.scales import load_scale, scales
@@ -91,6 +91,7 @@ class _Planner:
             traps.shared_seeds(self.cards[key], self.cards, self.code)
             self._paper(self.cards[key])
             leaks.refuse(self.cards[key], claims.of(self.cards[key]), self.plan, self.code)
+            placebos.refuse(self.cards[key], claims.of(self.cards[key]), self.plan)
         self.plan.jobs = {job.id: job for job in self._pack()}
         return self.plan
 
@@ -152,11 +153,12 @@ class _Planner:
         return sorted(reached)
 
     def _rows_of(self, card: Card) -> list[str]:
-        """The card's own rows, and the rows of other cards that its tables and claims name."""
+        """The card's own rows, and the rows of other cards that its tables, claims and timings name."""
         of_card = [f"{card.key}.{row}" for arm in card.arms for row in card.rows(arm)]
         claimed = [term.arm for claim in claims.of(card) for term in claim.terms]
         shown = [qualify(card, arm) for table in card.data.get("tables", []) for arm in table["arms"]]
-        return list(dict.fromkeys([*of_card, *claimed, *shown]))
+        timed = [qualify(card, timing[side]) for timing in card.data.get("timings", []) for side in ("a", "b")]
+        return list(dict.fromkeys([*of_card, *claimed, *shown, *timed]))
 
     def _runs(self, card: Card, arm: str, benchmark: str) -> bool:
         settings = card.at(self.name)

@@ -203,7 +203,9 @@ class _Sentence:
             case "baseline not competent":
                 return f". {self._strawman()}"
             case "placebo failed as it must":
-                if self.judged.get("floor"):
+                if (floor := self.judged.get("floor")) and floor["below"]:
+                    return f". With the key ingredient destroyed it is worse than its floor: {self._on_floor()}."
+                if floor:
                     return f". With the key ingredient destroyed it is where it must be: {self._on_floor()}."
                 return ". With the key ingredient destroyed the effect disappears, as it should."
             case "placebo passed":
@@ -245,7 +247,7 @@ class _Sentence:
         floor = self.judged["floor"]
         low, high = floor["ci"]
         ci = "" if low is None or high is None else f"95 % CI {number(low)} to {number(high)}; "
-        bare = claims.expression(floor["expr"], self.card, self.claim.measure or claims.MEASURE)
+        bare = claims.expression(floor["expr"], self.card, self.claim.measure or claims.MEASURE, number=True)
         effect = number(floor["effect"], signed=True)
         return f"{effect} from {self._worded(bare)} ({ci}margin {_plain(floor['margin'])})"
 

@@ -33,6 +33,7 @@ def noise(seed, effect=0.0, n=200, sd=0.1):
 
 
 BASE = noise(0, 0.5)
+TIMED = {"name": "t", "a": "p.a", "b": "p.b", "benchmark": "b1"}
 UP = {"kind": "superiority", "expr": "m(a) - m(b)"}
 
 
@@ -83,7 +84,7 @@ def test_what_the_units_could_have_shown():
     assert least["detectable"] == pytest.approx(3.2415 * 0.1 / 200**0.5, rel=0.1)
     share = World(a=BASE + noise(1, 0.1), b=BASE).judge(UP | {"kind": "share"})
     assert share["detectable"] == pytest.approx(0.5 + 2.8016 * 0.5 / 200**0.5, abs=0.005)  # exact, not normal
-    measured = {"name": "t", "ratio": 0.5, "ci": [0.4, 0.625], "sound": True, "n": 50}
+    measured = TIMED | {"ratio": 0.5, "ci": [0.4, 0.625], "sound": True, "n": 50}
     timed = World().judge({"kind": "ratio", "timing": "t"}, timings={"t": measured})
     assert timed["detectable"] == pytest.approx((0.625 / 0.4) ** (-2.8016 / (2 * 1.96)), rel=0.01)
 
@@ -142,7 +143,7 @@ def test_identity_is_never_reproduced_nor_counted():
 
 
 def test_timings():
-    measured = {"name": "t", "ratio": 0.5, "ci": [0.4, 0.62], "sound": True, "n": 50}
+    measured = TIMED | {"ratio": 0.5, "ci": [0.4, 0.62], "sound": True, "n": 50}
     claim = {"kind": "ratio", "timing": "t"}
     world = World()
     assert world.judge(claim, timings={"t": measured})["verdict"] == "reproduced"
@@ -355,11 +356,62 @@ def test_a_placebo_is_compared_with_its_floor():
 def test_a_placebo_that_is_neither_equal_to_its_floor_nor_above_is_inconclusive():
     placebo = {"role": "placebo", "expr": "m(p) - m(rival)", "floor": "m(random)"}
     arms = {name: v + noise(i, sd=0.05) for i, (name, v) in enumerate(HALF_LEAK.items(), 1)}
-    below = World(**arms | {"p": arms["random"] - 0.2}).judge(placebo)
-    assert below["verdict"] == "inconclusive" and "lies below its floor m(random), within 0.05" in below["note"]
+    low = World(**arms | {"p": arms["random"] - 0.05 + noise(9, sd=0.3)}).judge(placebo)
+    assert low["verdict"] == "inconclusive" and not low["floor"]["below"] and low["floor"]["ci"][0] < -0.05
+    assert "neither shown to be equal to its floor m(random), within 0.05, nor to lie below it" in low["note"]
     few = World(**{k: v[:12] for k, v in arms.items()} | {"p": arms["random"][:12] + noise(9, n=12, sd=0.2)})
     assert few.judge(placebo)["verdict"] == "inconclusive"
     assert few.judge(placebo | {"margin": 0.5})["verdict"] == "placebo failed as it must"
+
+
+def test_a_placebo_below_its_floor_has_nothing_to_give():
+    placebo = {"role": "placebo", "expr": "m(p) - m(rival)", "floor": "m(random)"}
+    arms = {name: v + noise(i, sd=0.05) for i, (name, v) in enumerate(HALF_LEAK.items(), 1)}
+    below = World(**arms | {"p": arms["random"] - 0.2 + noise(9, sd=0.05)}).judge(placebo)
+    assert below["verdict"] == "placebo failed as it must" and below["note"] is None
+    assert below["floor"]["below"] and not below["floor"]["equal"] and below["floor"]["p_below"] < 0.001
+    assert "it is worse than its floor: −0.198 from random" in sentences.verdict(below, "p", {})
+
+
+def test_a_placebo_must_be_equal_to_its_floor_or_below_on_every_benchmark():
+    def world(second: np.ndarray) -> World:
+        names, equal = ("b1", "b2"), HALF_LEAK["random"] + noise(9, sd=0.05)
+        still = {arm: dict.fromkeys(names, v) for arm, v in HALF_LEAK.items() if arm != "p"}
+        return World(**still, p={"b1": equal, "b2": HALF_LEAK["random"] + second})
+
+    placebo = {"role": "placebo", "expr": "m(p) - m(rival)", "floor": "m(random)"}
+    verdicts = [
+        (noise(10, sd=0.04), "placebo failed as it must", "b1"),
+        (noise(10, -0.2, sd=0.05), "placebo failed as it must", "b2"),
+        (noise(10, 0.04, sd=0.3), "inconclusive", "b2"),
+        (noise(10, 0.2, sd=0.05), "placebo passed", "b2"),
+    ]
+    for second, verdict, shown in verdicts:
+        found = world(second).judge(placebo, benchmarks=["b1", "b2"])
+        assert found["verdict"] == verdict and found["floor"]["benchmark"] == shown
+
+
+def test_a_floor_may_be_a_number():
+    """Half of what is judged is right by chance; the floor of finding one in thousands is 0."""
+    for floor, mean, verdict in ((0.5, 0.5, "placebo failed as it must"), (0, 0.2, "placebo passed")):
+        found = World(p=mean + noise(1, sd=0.05), rival=BASE + 0.3).judge(
+            {"role": "placebo", "expr": "m(p) - m(rival)", "floor": floor}
+        )
+        assert found["verdict"] == verdict and found["floor"]["expr"] == str(floor)
+        assert f"from {floor} (95 % CI" in sentences.verdict(found, "p", {})
+
+
+def test_a_lower_value_may_be_the_better_one():
+    """Steps, of which fewer are better, relative to the floor: a placebo with half of them knows something."""
+    rng = np.random.default_rng(0)
+    steps = {"rival": 60 + rng.normal(0, 1, 200), "random": 100 + rng.normal(0, 1, 200)}
+    for factor, verdict in ((1.0, "failed as it must"), (0.5, "passed"), (2.0, "failed as it must")):
+        arms = steps | {"p": factor * 100 + rng.normal(0, 1, 200)}
+        # fewer than its rival would be the claim, which is told by the other placebo
+        placebo = {"role": "placebo", "expr": "m(p) / m(rival) - 1", "floor": "m(random)", "measure": "StepsToBest"}
+        found = World(**arms).judge(placebo | {"min_effect": 9})
+        assert found["verdict"] == f"placebo {verdict}", factor
+        assert found["floor"]["effect"] == pytest.approx(factor - 1, abs=0.01)
 
 
 def test_a_claim_whose_placebo_passed_is_not_reproduced():
@@ -381,6 +433,51 @@ def test_a_placebo_equal_to_the_arm_is_an_alarm():
     claim, placebo = World(**arms).judge(UP, UP | {"role": "placebo", "expr": "m(p) - m(strong)"})
     assert placebo["verdict"] == "placebo failed as it must"
     assert claim["verdict"] == "inconclusive" and claim["note"] == "p.p, a placebo, is equal to p.a on every unit"
+
+
+def test_equal_scores_of_a_pooled_measure_are_an_alarm():
+    """No unit has a pooled area; what it is made of is compared."""
+    rng = np.random.default_rng(0)
+    scores = {
+        arm: {f"u{i}": [[list(rng.normal(shift, 1, 2)), list(rng.normal(0, 1, 9))]] for i in range(40)}
+        for arm, shift in (("p.a", 2.0), ("p.b", 0.0), ("p.strong", 5.0), ("p.other", 2.0))
+    }
+    claims = [
+        {"id": "c", "sentence": "", "expr": "m(a) - m(b)", "measure": "PooledAUC"},
+        {"id": "q", "sentence": "", "expr": "m(p) - m(strong)", "measure": "PooledAUC", "role": "placebo"},
+    ]
+    for same, verdict in (("p.a", "inconclusive"), ("p.other", "reproduced")):
+        arms = scores | {"p.p": scores[same]}
+        lookup = lambda arm, benchmark, measure: (arms[arm], {})  # noqa: E731, B023
+        claim, _ = judge_claims([parse(c, "p") for c in claims], lookup, benchmarks=["b1"], n_boot=1001)
+        assert claim["verdict"] == verdict
+        assert verdict == "reproduced" or claim["note"] == "p.p, a placebo, is equal to p.a on every unit"
+
+
+def test_a_placebo_may_be_equal_to_its_floor():
+    """Permuted labels teach to answer as the floor does; a claim that reads the floor is none the worse for it."""
+    claim, placebo = World(a=BASE + noise(1, 0.1), b=BASE, p=BASE, strong=BASE + 0.5).judge(
+        UP, {"role": "placebo", "expr": "m(p) - m(strong)", "floor": "m(b)"}
+    )
+    assert (claim["verdict"], placebo["verdict"]) == ("reproduced", "placebo failed as it must")
+
+
+def test_an_arm_that_hands_back_its_candidates_is_an_alarm():
+    """Whatever it wins, its candidates won."""
+    up = BASE + noise(1, 0.1)
+    world = World(a=up, b=BASE)
+    assert world.judge(UP)["verdict"] == "reproduced"
+    world.arms["order given to p.a"] = {"b1": up - 0.05}
+    assert world.judge(UP)["verdict"] == "reproduced"
+    world.arms["order given to p.a"] = {"b1": up}
+    handed = world.judge(UP)
+    assert handed["verdict"] == "inconclusive"
+    assert handed["note"] == "p.a hands back the order that it is given on 200 of 200 units"
+    world.arms["order given to p.a"] = {"b1": up - np.where(np.arange(200) < 5, 0.1, 0)}
+    assert "on 195 of 200 units" in world.judge(UP)["note"]
+    # recall at the depth of the list: any order is the best
+    world.arms |= {"order given to p.a": {"b1": up}, "ceiling of p.a": {"b1": up}, "ceiling of p.b": {"b1": BASE}}
+    assert world.judge(UP)["verdict"] == "reproduced"
 
 
 def test_an_arm_at_its_ceiling_is_an_alarm():
@@ -405,6 +502,10 @@ def test_doing_nothing_is_no_evidence_of_doing_no_harm(kind):
     few = World(a=hardly, b=BASE).judge(claim)
     assert few["verdict"] == "inconclusive" and "differ on 5 of 200 units" in few["note"] and few["differs"] == 0.025
     assert World(a=BASE + noise(1, 0, sd=0.02), b=BASE).judge(claim)["verdict"] == "reproduced"
+    world = World(a=BASE, b=BASE + noise(1, 0, sd=0.02))
+    assert world.judge(claim)["verdict"] == "reproduced"
+    world.arms["order given to p.a"] = {"b1": BASE}  # no rival and no guard names that order
+    assert "p.a hands back the order that it is given on 200" in world.judge(claim)["note"]
     # no worse than a rival, because it hands back the order that the rival is to be compared with
     handed = World(a=BASE, b=BASE + noise(1, 0, sd=0.02), floor=BASE - 0.3).judge(
         claim | {"guard": "max(m(b), m(first)) - m(floor)"}
@@ -432,6 +533,26 @@ def test_a_rival_below_its_level_is_not_competent():
     assert "nDCG@10 on b1, below its level of 0.45: no rival to beat." in sentences.verdict(r, "p", {})
     sound = crippled | {"a": BASE + noise(1, 0.2), "b": BASE}
     assert World(**sound).judge(claim, levels=levels)["verdict"] == "reproduced"
+
+
+def test_the_rival_of_a_timing_has_a_level_and_a_guard_too():
+    """A crippled rival is slow for nothing."""
+    claim, timings = (
+        {"kind": "ratio", "timing": "t"},
+        {"t": TIMED | {"ratio": 0.5, "ci": [0.4, 0.6], "sound": True, "n": 50}},
+    )
+    levels = {"p.b": {"nDCG@10": {"b1": 0.45}}}
+    arms = {"a": BASE, "b": BASE - 0.37 + noise(2, sd=0.02), "floor": BASE - 0.37 + noise(3, sd=0.1)}
+    assert World(**arms).judge(claim, timings=timings)["verdict"] == "reproduced"
+    below = World(**arms).judge(claim, timings=timings, levels=levels)
+    assert below["verdict"] == "baseline not competent" and below["below_level"][0]["arm"] == "p.b"
+    assert "p.b reaches 0." in below["note"]
+    assert World(**arms | {"b": BASE}).judge(claim, timings=timings, levels=levels)["verdict"] == "reproduced"
+    guarded = claim | {"guard": "m(b) - m(floor)"}
+    strawman = World(**arms).judge(guarded, timings=timings)
+    assert strawman["verdict"] == "baseline not competent" and not strawman["guard"]["passed"]
+    assert World(**arms | {"b": BASE}).judge(guarded, timings=timings)["verdict"] == "reproduced"
+    assert World(b=BASE).judge(guarded, timings=timings)["note"] == "p.floor on b1"
 
 
 def test_results_do_not_depend_on_the_order_of_claims():

@@ -111,12 +111,34 @@ def test_parameters_in_common_are_those_of_each_arm() -> None:
     assert moved(cards, cards | {"icr": Card("icr", cards["icr"].file, data, data["arms"])}, "icr")[0] == set()
 
 
+BEFORE_FLOORS = "c7155da"  # the last commit at which placebos named no floor
+
+
 @pytest.mark.parametrize(("key", "commit"), [("lost", "80d9d09"), ("first", "c01c2b2"), ("mw_loss", "1cee8df")])
 def test_the_commit_that_registered_a_card(key: str, commit: str) -> None:
-    if not git("rev-parse", "--verify", f"{commit}^{{commit}}"):
+    """What stood registered at a commit, through moves of files and changes of form, since an earlier one."""
+    if not git("rev-parse", "--verify", f"{BEFORE_FLOORS}^{{commit}}"):
         pytest.skip("no git history here: registration was not tested against it")
-    cards = load_cards()
-    assert (claims_commit(cards[key], cards, "desk") or "").startswith(commit)
+    then = registry.registered_at(BEFORE_FLOORS, key, "desk")
+    assert then is not None
+    line = [
+        c.id for c, at in registry.lineage(load_cards()[key], "desk") if at is not None and at.claims == then.claims
+    ]
+    assert line[-1].startswith(commit)
+
+
+def test_a_floor_is_registered() -> None:
+    """A card whose placebos are given floors stands anew, and the history names the placebos."""
+    if not git("rev-parse", "--verify", f"{BEFORE_FLOORS}^{{commit}}"):
+        pytest.skip("no git history here: registration was not tested against it")
+    for key in ("baselines", "anyloss", "lost", "first", "icr", "mw_loss", "superglobal"):
+        then, cards = registry.registered_at(BEFORE_FLOORS, key, "desk"), load_cards()
+        now = registration(cards[key], cards, DESK)
+        assert then is not None
+        moved_now = {name for name in now.claims if now.claims[name] != then.claims.get(name)}
+        placebos = {c["id"] for c in cards[key].claims if c.get("role") == "placebo"}
+        assert placebos <= moved_now
+        assert "Floors of the placebos were added" in cards[key].notes or "The floor of the placebo" in cards[key].notes
 
 
 def test_a_card_that_is_not_committed_is_registered_by_none(tmp_path: Path) -> None:
