@@ -32,8 +32,8 @@ def lm(lm: LoadedModel) -> Iterator[LoadedModel]:
     """The model, which writes C, D, B, A where it would have written A, B, C, D."""
     head = lm.model.get_output_embeddings()
     weight = head.weight.detach().clone()
-    letters = Listwise(lm, Meter(), 1).letters
-    weight[[letters[i] for i in (2, 3, 1, 0)]] = head.weight.detach()[letters[:4]]
+    letters = [tokens[-1] for tokens in Listwise(lm, Meter(), 1).identifiers.first(4).paths]
+    weight[[letters[i] for i in (2, 3, 1, 0)]] = head.weight.detach()[letters]
     changed = torch.nn.Linear(*reversed(weight.shape), bias=False, device="meta")
     changed.weight = torch.nn.Parameter(weight, requires_grad=False)
     lm.model.set_output_embeddings(changed)
@@ -58,8 +58,8 @@ def test_constrained_equals_step_by_step(lm: Any, uncached: Uncached, window: Wi
     """Uncached: read prompt and answer so far again for every identifier, take the likeliest letter left."""
     prompts = Listwise(lm, Meter(), 10)
     windows = [Window("p", "board games", window.documents[:3]), window]
-    context, _ = prompts.read(windows)
-    answers = prompts.constrained(context, windows)
+    context, last = prompts.read(windows)
+    answers = prompts.constrained(context, last, windows)
     before = llm.turn(lm)[0]
     for one, answer in zip(windows, answers, strict=True):
         written, left = "[", "ABCD"[: len(one.documents)]
@@ -102,8 +102,8 @@ def test_a_constrained_answer_is_always_a_permutation(lm: Any, window: Window) -
     """The identity that the card claims: whatever the prompt, every identifier comes exactly once."""
     prompts = Listwise(lm, Meter(), 4)
     windows = [Window(str(n), query, window.documents[:n]) for n, query in enumerate(("", "]", "[A] > [A]", "x"), 1)]
-    context, _ = prompts.read(windows)
-    for one, answer in zip(windows, prompts.constrained(context, windows), strict=True):
+    context, last = prompts.read(windows)
+    for one, answer in zip(windows, prompts.constrained(context, last, windows), strict=True):
         assert sorted(answer) == list(range(len(one.documents)))
 
 
@@ -116,8 +116,8 @@ def test_first_token_orders_a_window_by_the_logits_of_one_uncached_pass(
     ranked = list(listwise.first_token(cell, **SIZES).checked(cell).values["q1"])
     prompts = Listwise(lm, cell.meter, SIZES["passage_tokens"])
     window = Window("q1", cell.queries["q1"], tuple(map(cell.document, documents)))
-    tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *prompts.open]
-    logits = uncached(tokens)[-1, prompts.letters[: len(documents)]]
+    tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *llm.ids(lm, "[")]
+    logits = uncached(tokens)[-1, [llm.ids(lm, f"[{letter}]")[1] for letter in "ABCD"]]
     assert ranked == [documents[i] for i in logits.argsort(descending=True).tolist()] != documents
     units = cell.meter.units["q1"]
     assert units["generated_tokens"] == 0 and units["forward_passes"] == 2
@@ -164,8 +164,8 @@ def test_windows_hand_on_what_they_decided(make_cell: MakeCell, lm: Any) -> None
     for start in (2, 0):
         documents = order[start : start + 4]
         window = Window("q1", cell.queries["q1"], tuple(map(cell.document, documents)))
-        context, _ = prompts.read([window])
-        order[start : start + 4] = [documents[i] for i in prompts.constrained(context, [window])[0]]
+        context, last = prompts.read([window])
+        order[start : start + 4] = [documents[i] for i in prompts.constrained(context, last, [window])[0]]
     assert list(outputs["rankgpt"].checked(cell).values["q1"]) == order != DOCUMENTS["q1"]
 
 

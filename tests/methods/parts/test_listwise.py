@@ -18,10 +18,11 @@ def test_one_token_orders_passages_by_the_logits_of_a_pass_without_cache(lm: Any
     prompts = Listwise(lm, cell.meter, 12)
     documents = ["d0", "d1", "d5", "d2"]
     windows = [Window(q, text, tuple(map(cell.document, documents))) for q, text in cell.queries.items()]
-    context, _ = prompts.read(windows)
-    for window, order in zip(windows, prompts.single(context, windows), strict=True):
-        tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *prompts.open]
-        z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0, -1, prompts.letters[: len(documents)]]
+    context, last = prompts.read(windows)
+    letters = [llm.ids(lm, f"[{letter}]")[1] for letter in "ABCD"]
+    for window, order in zip(windows, prompts.single(context, last, windows), strict=True):
+        tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *llm.ids(lm, "[")]
+        z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0, -1, letters]
         assert order == z.argsort(descending=True).tolist()
 
 
