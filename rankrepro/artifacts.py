@@ -54,7 +54,6 @@ class ModelEntry:
     kind: str  # a module of rankrepro.models.kinds: causal-lm is causal_lm.py
     format: str  # gguf | safetensors | torch
     path: str = "."  # the file (gguf, torch) or folder (safetensors) inside the artifact
-    alone: str = ""  # a character that is a token of its own, whatever letter follows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +190,8 @@ def _parse(row: Mapping[str, Any], where: str) -> Artifact:
 
 def _parse_model(row: Mapping[str, Any], source: str, members: tuple[str, ...], where: str) -> ModelEntry:
     for key in row:
-        if key not in {*_MODEL, "path", "alone"}:
-            raise UnknownName("model key", str(key), [*_MODEL, "path", "alone"], where)
+        if key not in {*_MODEL, "path"}:
+            raise UnknownName("model key", str(key), [*_MODEL, "path"], where)
     for key, options in _MODEL.items():
         if row.get(key) not in options:
             raise UnknownName(f"model {key}", str(row.get(key)), options, where)
