@@ -101,8 +101,8 @@ class Context:
     def read(self, rows: Sequence[Ids], chunk: int | None = None, **attention: Any) -> Tensor:
         """Read `rows[i]` (may be empty) after all that row i has read; hidden states [rows, longest, dim].
 
-        States of row i beyond its own tokens mean nothing. `chunk`: places of every row in one forward pass; passes
-        that a GPU's memory does not hold are halved. `attention` is handed to the attention function.
+        States of row i beyond its own tokens mean nothing. `chunk`: places of every row in one forward pass. Unless it is
+        given, a pass that does not fit into a GPU's memory is halved. `attention` is handed to the attention function.
         """
         assert len(rows) == len(self.real) and (self.slots or all(rows)), "a row has nothing to attend to"
         longest = max(map(len, rows))
@@ -128,7 +128,7 @@ class Context:
                     **attention,
                 )
             except torch.OutOfMemoryError:
-                if width == 1:
+                if chunk or width == 1:
                     raise
                 width = (part.stop - start) // 2
                 self.back_to(self.slots)  # the layers that were read before memory ran out
