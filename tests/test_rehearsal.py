@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from string import ascii_uppercase
 from types import SimpleNamespace
 from typing import Any
 

@@ -82,9 +82,9 @@ def imports(artifact: Artifact) -> None:
 def load(spec: ModelSpec, threads: int, dtype: str = "float32", mixed: bool = False) -> LoadedModel:
     """The model of `spec.folder`, on the GPU if there is one.
 
-    `threads` becomes torch's thread count of the whole process. `mixed`: the model multiplies in bfloat16
-    where the device does so natively (its kind says which products), sums stay in `dtype`; elsewhere it would be slower
-    than float32, and nothing changes. Raises UnknownName for a dtype outside DTYPES, ArtifactError if weights are missing or
+    `threads` becomes torch's thread count of the whole process. `mixed`: the model multiplies in bfloat16 where the
+    device does so natively (its kind says which products) and sums stay in `dtype`; elsewhere it would be slower than
+    float32, and nothing changes. Raises UnknownName for a dtype outside DTYPES, ArtifactError if weights are missing or
     unreadable.
     """
     if dtype not in DTYPES:

@@ -4,7 +4,8 @@
 
 Runs scale quick of every paper in a folder of its own, plans every card at scale paper, asks the command line, makes
 the report of all papers, loads the language model, encodes documents with our encoder and with sentence-transformers in
-turns, and counts the prompt tokens that shared beginnings save. The test suite asserts no seconds: this measures them.
+turns, counts the prompt tokens that shared beginnings save, and on a GPU reads and writes at the papers' size. The test
+suite asserts no seconds: this measures them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LIMIT = 256  # tokens of a text
 BARS = {
     "share": 0.85, "dry_seconds": 5.0, "dry_bytes": 500e6, "noop_seconds": 3.0, "papers_seconds": 1.0,
     "report_seconds": 30.0, "load_seconds": 5.0, "ratio": 1.5, "cosine": 0.999,
+    "large_seconds": 3.0, "large_share": 0.4, "large_ratio": 0.6,
 }  # fmt: skip
 
 
@@ -48,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             "second_load": second_load(),
             "encoding": encoding(folder, options.documents, options.rounds),
             "prefixes": prefixes(folder, options.queries),
+            "large": large(),
         }
     text = document(measured, load, max(load, os.getloadavg()[0]), options)
     if options.write:
@@ -305,6 +308,13 @@ def _listwise(results: Path, node: Any, queries: int) -> tuple[int, int, int]:
 
 
 COUNTERS = {"icr.icr": _icr, "baselines.rankgpt": _listwise}
+
+
+def large() -> dict[str, Any] | None:
+    """ICR and generation at the papers' size; None without a GPU."""
+    from performance.large import on_a_gpu
+
+    return on_a_gpu()
 
 
 # --- the document ----------------------------------------------------------------------------------------------------

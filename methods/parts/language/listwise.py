@@ -211,4 +211,3 @@ def walk(
 
     orders = slide({key: cell.candidates[key[0]] for key in malformed}, window, step, permute)
     return {q: {way: Walk(orders[q, way], malformed[q, way]) for way in ways} for q in queries}
-

@@ -101,8 +101,8 @@ class Context:
     def read(self, rows: Sequence[Ids], chunk: int | None = None, **attention: Any) -> Tensor:
         """Read `rows[i]` (may be empty) after all that row i has read; hidden states [rows, longest, dim].
 
-        States of row i beyond its own tokens mean nothing. `chunk`: places of every row in one forward pass. Unless it is
-        given, a pass that does not fit into a GPU's memory is halved. `attention` is handed to the attention function.
+        States of row i beyond its own tokens mean nothing. `chunk`: places of every row in one forward pass. Unless it
+        is given, a pass that does not fit into a GPU's memory is halved. `attention` goes to the attention function.
         """
         assert len(rows) == len(self.real) and (self.slots or all(rows)), "a row has nothing to attend to"
         longest = max(map(len, rows))
@@ -116,7 +116,7 @@ class Context:
             part = slice(start, min(start + width, longest))
             seen = torch.cat([self.real, real[:, part]], 1)
             padded = self.padded or any(len(row) < part.stop for row in rows)
-            # no token sees padding to its right: a pass from the first slot on needs no mask, nor do rows without padding
+            # padding to its right is seen by no token: a pass from the first slot on needs no mask, nor one without holes
             mask = seen if self.slots and padded else None
             try:
                 output = self.lm.model.base_model(

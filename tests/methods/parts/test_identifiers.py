@@ -135,7 +135,7 @@ def test_a_tree_that_branches_once_reads_no_more_than_its_trunk() -> None:
 
 
 def test_the_bracket_is_no_identifier() -> None:
-    """"[O" is two tokens: its score is that of both, though among the first fifteen letters "[" would tell it apart."""
+    """The identifier "[O" is two tokens and scored by both, though among fifteen letters "[" would tell it apart."""
     lm = with_tokenizer(FAMILIES["qwen2"][0]())
     place = Identifiers(lm).first(15)
     assert tokens_of(lm, place.chosen(14)) == ["[", "O"] and len(place.nodes) == 2
