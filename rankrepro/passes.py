@@ -50,7 +50,8 @@ def linear_in_bfloat16(model: Any, device: str) -> str:
         return ""
     for layer in model.modules():
         if isinstance(layer, torch.nn.Linear):
-            layer.to(torch.bfloat16).forward = MethodType(forward, layer)
+            layer.to(torch.bfloat16)
+            layer.forward = MethodType(forward, layer)  # type: ignore[method-assign]
     return "bfloat16"
 
 

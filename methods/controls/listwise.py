@@ -109,7 +109,7 @@ def planted(
 
 
 def planted_window(cell: Cell, corpus: Sequence[str], q: str, size: int) -> tuple[Window, int]:
-    """A window of passages from `corpus` without the query's candidates, and the place of the one that quotes the query.
+    """A window of passages of `corpus` without the query's candidates, and the place of the one that quotes the query.
 
     The quoting passage is one of those drawn with the query before it. Passages and place are drawn by seed and query.
     """

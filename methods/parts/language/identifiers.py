@@ -66,7 +66,7 @@ class Place:
         """
         if len(self.nodes) == 1:
             return logits(states[0], [steps[0][1] for steps in self.steps])
-        log_p = {}
+        log_p: dict[tuple[tuple[int, ...], int], Tensor] = {}
         for node, state in zip(map(tuple, self.nodes), states, strict=True):
             tokens = list(dict.fromkeys(token for steps in self.steps for at, token in steps if at == node))
             values = logits(state, tokens) - normaliser(state)[..., None]

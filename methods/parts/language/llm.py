@@ -116,7 +116,7 @@ class Context:
             part = slice(start, min(start + width, longest))
             seen = torch.cat([self.real, real[:, part]], 1)
             padded = self.padded or any(len(row) < part.stop for row in rows)
-            # padding to its right is seen by no token: a pass from the first slot on needs no mask, nor one without holes
+            # no token sees padding to its right: a pass from the first slot on needs no mask, nor one without holes
             mask = seen if self.slots and padded else None
             try:
                 output = self.lm.model.base_model(
