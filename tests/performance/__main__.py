@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             "second_load": second_load(),
             "encoding": encoding(folder, options.documents, options.rounds),
             "prefixes": prefixes(folder, options.queries),
+            "language_model": language_model(options.rounds),
             "large": large(),
         }
     text = document(measured, load, max(load, os.getloadavg()[0]), options)
@@ -208,6 +209,31 @@ def encoding(folder: Path, documents: int, rounds: int) -> dict[str, Any]:
         "plain_ratio": median(plain_ratios),
         "cosine": float((vectors["ours"] * vectors["theirs"]).sum(1).min()),
     }
+
+
+def language_model(rounds: int) -> dict[str, Any]:
+    """Tokens a second that the language model reads (10 rows of 100) and writes (one row), float32 and `mixed`."""
+    from methods.parts.language.llm import Context, greedy
+    from rankrepro import artifacts, models
+
+    spec = models.spec(artifacts.load_catalogue()["smollm2-135m-instruct"])
+    both = {name: models.load(spec, os.cpu_count() or 1, mixed=name == "mixed") for name in ("float32", "mixed")}
+    rows = [[1000 + 100 * i + k for k in range(100)] for i in range(10)]
+
+    def write(lm: Any) -> None:
+        context = Context(lm)
+        greedy(context, context.read_to_last(rows[:1]), 32, lambda row, tokens: False)
+
+    sides: dict[str, Callable[[], Any]] = {}
+    for name, lm in both.items():
+        sides[f"{name} reads"] = lambda lm=lm: Context(lm, len(rows)).read(rows)
+        sides[f"{name} writes"] = lambda lm=lm: write(lm)
+    for run in sides.values():
+        run()  # warms up
+    times = in_turns(sides, rounds)
+    tokens = {"reads": 1000, "writes": 32}
+    rate = {name: {way: n / median(times[f"{name} {way}"]) for way, n in tokens.items()} for name in both}
+    return {"rate": rate, "products": both["mixed"].products}
 
 
 def in_turns(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:

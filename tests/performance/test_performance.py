@@ -37,6 +37,10 @@ def measured(busy: float, ratio: float) -> dict:
             "ratio": ratio, "ratios": [1.4, ratio, 1.7], "cosine": 0.99999,
         },
         "large": None,
+        "language_model": {
+            "products": "bfloat16",
+            "rate": {"float32": {"reads": 400.2, "writes": 16.1}, "mixed": {"reads": 900.0, "writes": 20.0}},
+        },
         "prefixes": [{"arm": "icr.icr", "queries": 4, "full": 3000, "read": 1100, "saved": 19 / 30}],
     }  # fmt: skip
 
@@ -45,6 +49,7 @@ def test_what_misses_its_bar_says_so(program: ModuleType) -> None:
     options = argparse.Namespace(documents=320, rounds=3, queries=2)
     good = program.document(measured(0.9, 1.6), 0.1, 0.2, options)
     assert "**missed**" not in good and "did nothing else" in good
+    assert "| float32 | 400 | 16.1 |" in good
     assert "1,234 stages" in good and "| `icr.icr` | 4 | 3,000 | 1,100 | 63 % |" in good
     bad = program.document(measured(0.5, 1.1), 3.0, 4.0, options)
     lines = [line for line in bad.splitlines() if "**missed**" in line]
