@@ -1,15 +1,20 @@
-"""Listwise re-ranking by an untrained language model: written permutations, or the first letter's logits."""
+"""Listwise re-ranking by an untrained language model: written permutations, or the first identifier's scores.
+
+`planted` asks whether a model follows the prompt at all: where it does not, its rows are no rivals.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from methods.parts.language.listwise import Listwise, Way, walk
+from methods.parts.language.listwise import Listwise, Way, Window, walk
 from methods.parts.language.windows import Order, check_windows
 from methods.parts.retrieval.outputs import from_order
-from rankrepro.cell import Cell, Facts, Output, Ranking, Size
+from rankrepro.cell import Cell, Document, Facts, Output, Ranking, Size
 
 
 def rankgpt(
@@ -59,7 +64,7 @@ def first_token(
     step: int,
     batch: Annotated[int, Size(rehearsal=8)],
 ) -> Ranking:
-    """Listwise windows ranked by the logits of their first identifier (Reddy et al. 2024, zero-shot).
+    """Listwise windows ranked by the scores of their first identifier (Reddy et al. 2024, zero-shot).
 
     Prompts, windows and batches are those of `rankgpt`; one reading of a window replaces writing a permutation.
     """
@@ -72,3 +77,48 @@ def first_token(
 
     done = cell.map(list(cell.queries), rank, batch=batch)
     return Ranking({q: from_order(order) for q, order in done.items()})
+
+
+def planted(
+    cell: Cell,
+    *,
+    passage_tokens: Annotated[int, Size(work=1, rehearsal=8)],
+    window: int,
+    batch: Annotated[int, Size(rehearsal=8)],
+) -> Facts:
+    """Whether a model follows the listwise prompt: of a window, one passage quotes the query, the others are foreign.
+
+    first   1 where the scores of the first identifier, with which constrained answers begin too, put it first; or 0
+    RR      reciprocal of its rank by these scores
+    chance  1 / window, the expectation of `first` for whoever does not read
+
+    No judgment is needed. Prompts are those of `rankgpt` and `first_token`.
+    """
+    check_windows(cell.name, window, window)
+    prompts = Listwise(cell.models["llm"], cell.meter, passage_tokens)
+    corpus = sorted(cell.benchmark.corpus)
+
+    def rank(queries: list[str]) -> dict[str, dict[str, float]]:
+        shown = {q: planted_window(cell, corpus, q, window) for q in queries}
+        windows = [w for w, _ in shown.values()]
+        orders = prompts.decode("single", *prompts.read(windows), windows)
+        ranks = {q: 1 + order.index(place) for (q, (_, place)), order in zip(shown.items(), orders, strict=True)}
+        return {q: {"first": float(r == 1), "RR": 1 / r, "chance": 1 / window} for q, r in ranks.items()}
+
+    return Facts(cell.map(list(cell.queries), rank, batch=batch))
+
+
+def planted_window(cell: Cell, corpus: Sequence[str], q: str, size: int) -> tuple[Window, int]:
+    """A window of passages of `corpus` without the query's candidates, and the place of the one that quotes the query.
+
+    The quoting passage is one of those drawn with the query before it. Passages and place are drawn by seed and query.
+    """
+    key = int.from_bytes(hashlib.sha256(q.encode()).digest()[:8], "big")
+    rng = np.random.default_rng([cell.seed, key])
+    near = {*cell.candidates.get(q, ()), *cell.benchmark.queries[q].excluded}
+    foreign = [d for d in corpus if d not in near]
+    documents = [cell.document(foreign[i]) for i in rng.choice(len(foreign), size, replace=False)]
+    place = int(rng.integers(size))
+    host = documents[place]
+    documents[place] = Document(host.id, "", f"{cell.queries[q]} {host.content}")
+    return Window(q, cell.queries[q], tuple(documents)), place

@@ -1,13 +1,13 @@
 """FIRST (arXiv 2406.15657): the logits of the first identifier order a window; a ranking loss trains them.
 
-A listwise prompt names passages by letters. After "[" is fed, s_k is the logit of the k-th letter and the score of the
-k-th passage.
+A listwise prompt names passages by letters. s_k is the logit of the k-th letter where an answer's first identifier is
+decided, after "[" in most tokenizers, and the score of the k-th passage (methods/parts/language/identifiers.py).
 
     L_LM   = mean NLL of the tokens of "[B] > [A] > ... <eos>", the teacher's permutation
     L_rank = mean over pairs r_i < r_j of 1 / (r_i + r_j) log(1 + e^(s_j - s_i))
     L      = L_LM + 10 L_rank
 
-Training reads s where ranking reads it: at the token "[" that opens the answer. Only the top layers of the model are
+Training reads s where ranking reads it. Only the top layers of the model are
 trained (methods/parts/training/llm_tops.py).
 """
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.parts.language import llm
+from methods.parts.language.identifiers import Identifiers
 from methods.parts.language.listwise import Listwise, Window, walk
 from methods.parts.language.llm import Ids
 from methods.parts.language.windows import LETTERS, check_windows
@@ -38,6 +39,8 @@ from methods.parts.training.rankloss import LOSSES
 from methods.parts.training.weights import arrays
 from rankrepro.cell import MODEL, Cell, Facts, Output, Ranking, Retrieval, Size
 from rankrepro.errors import ConfigError
+
+IGNORED = -100  # as a target, it is no part of torch's cross-entropy
 
 # --- training windows ------------------------------------------------------------------------------------------------
 
@@ -109,11 +112,7 @@ def ranks_of(scores: np.ndarray) -> np.ndarray:
 
 def answer(prompts: Listwise, ranks: np.ndarray) -> Ids:
     """Tokens of "[B] > [A] > ...", passages A, B, ... sorted by their ranks, and the end token."""
-    order = np.argsort(ranks)
-    tokens = [*prompts.open, prompts.letters[order[0]]]
-    for i in order[1:]:
-        tokens += [*prompts.between, prompts.letters[i]]
-    return [*tokens, *llm.ids(prompts.lm, "[A]")[len(prompts.open) + 1 :], min(llm.end_tokens(prompts.lm))]
+    return [*prompts.identifiers.answer(np.argsort(ranks).tolist()), min(llm.end_tokens(prompts.lm))]
 
 
 def lower(
@@ -127,7 +126,8 @@ def lower(
 
     prompts [n, longest, dim] float16     lengths [n], in tokens
     own, permuted [n, answer, dim]        of the answers without the end token
-    own_tokens, permuted_tokens [n, answer + 1]
+    own_tokens, permuted_tokens [n, answer + 1], -100 after a shorter answer
+    node0, node1, ... [n, read, dim]      of what is read after a prompt to reach each node of the first `Place`
 
     inputs: windows.
     """
@@ -143,9 +143,17 @@ def lower(
     n, lengths = len(prompts), np.array(list(map(len, prompts)), dtype=np.int32)
     dim = lm.model.config.hidden_size
     states: dict[str, np.ndarray] = {"prompts": np.zeros((n, lengths.max(), dim), np.float16), "lengths": lengths}
+    tails: dict[str, list[Ids]] = {}  # what is read after the prompts
     for name, ranks in (("own", "ranks"), ("permuted", "permuted")):
-        tokens = np.array([answer(listwise, r) for r in data[ranks]], dtype=np.int32)
-        states |= {f"{name}_tokens": tokens, name: np.zeros((n, tokens.shape[1] - 1, dim), np.float16)}
+        answers = [answer(listwise, r) for r in data[ranks]]
+        longest = max(map(len, answers))
+        tokens = np.array([a + [IGNORED] * (longest - len(a)) for a in answers], dtype=np.int32)
+        states[f"{name}_tokens"] = tokens
+        tails[name] = tokens[:, :-1].clip(0).tolist()
+    place = listwise.identifiers.first(data["ranks"].shape[1])
+    for k, node in enumerate(place.nodes):
+        tails[f"node{k}"] = [[*place.common, *node]] * n
+    states |= {name: np.zeros((n, len(tail[0]), dim), np.float16) for name, tail in tails.items()}
     order = np.argsort(-lengths, kind="stable")
     with truncated(lm, top):
         for start in range(0, n, batch):
@@ -154,10 +162,11 @@ def lower(
             hidden = context.read([prompts[i] for i in part])
             states["prompts"][part, : hidden.shape[1]] = hidden.half().cpu().numpy()
             slots = context.slots
-            for name in ("own", "permuted"):
-                hidden = context.read(states[f"{name}_tokens"][part, :-1].tolist())
-                states[name][part] = hidden.half().cpu().numpy()
-                context.back_to(slots)
+            for name, tail in tails.items():
+                if tail[0]:
+                    hidden = context.read([tail[i] for i in part])
+                    states[name][part] = hidden.half().cpu().numpy()
+                    context.back_to(slots)
             cell.progress(min(start + batch, n), n)
     return states
 
@@ -172,7 +181,7 @@ def objective(
     total = s.new_zeros(())
     if kind != "rank":
         assert z is not None
-        total = total + F.cross_entropy(z.flatten(0, 1), tokens.flatten())
+        total = total + F.cross_entropy(z.flatten(0, 1), tokens.flatten(), ignore_index=IGNORED)
     return total if kind == "lm" else total + weight * LOSSES[loss](s, ranks)
 
 
@@ -191,33 +200,35 @@ class Windows:
         self.answers = self.states[teacher]
         self.tokens = self.states[f"{teacher}_tokens"]
         self.ranks = self.data["ranks" if teacher == "own" else "permuted"]
-        lm = cell.models["llm"]
-        self.letters = Listwise(lm, cell.meter, 1).letters[: self.ranks.shape[1]]
-        self.opening = len(llm.ids(lm, "["))  # tokens
+        self.place = Identifiers(cell.models["llm"]).first(self.ranks.shape[1])
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Hidden states [B, T, dim] that predict the answers' tokens, and the letters' scores s [B, m].
 
-        The place before an answer's first token predicts that token; s is read at the token "[" itself.
+        The place before an answer's first token predicts that token, and that after the common tokens the letter.
         """
-        lengths = self.states["lengths"][rows]
-        states = joined(self.states["prompts"][rows], lengths, self.answers[rows])
-        with self.autocast:
-            hidden = self.top(states, lengths[:, None] - 1 + np.arange(self.tokens.shape[1]))
-        return hidden, self.top.logits(hidden[:, self.opening], self.letters)
+        hidden = self._hidden(rows, self.answers, self.tokens.shape[1])
+        return hidden, self._scores([hidden[:, len(self.place.common)], *self._nodes(rows, 1)])
 
     @torch.no_grad()
     def scores(self, rows: np.ndarray, batch: int = 8) -> np.ndarray:
-        """s [rows, m], without reading beyond "["."""
-        scores = []
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            lengths = self.states["lengths"][part]
-            x = joined(self.states["prompts"][part], lengths, self.answers[part, : self.opening])
-            with self.autocast:
-                hidden = self.top(x, lengths[:, None] + self.opening - 1)
-            scores.append(self.top.logits(hidden[:, 0], self.letters).cpu().numpy())
-        return np.concatenate(scores)
+        """s [rows, m], without reading beyond the first identifier."""
+        parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        return np.concatenate([self._scores(self._nodes(part)).cpu().numpy() for part in parts])
+
+    def _nodes(self, rows: np.ndarray, start: int = 0) -> list[Tensor]:
+        """Hidden states [B, dim] after each node of the first identifier, from node `start` on."""
+        return [self._hidden(rows, self.states[f"node{k}"], 1)[:, 0] for k in range(start, len(self.place.nodes))]
+
+    def _hidden(self, rows: np.ndarray, tails: np.ndarray, places: int) -> Tensor:
+        """Hidden states [B, places, dim] at the last `places` of prompts that `tails` [n, tokens, dim] follow."""
+        lengths = self.states["lengths"][rows]
+        states = joined(self.states["prompts"][rows], lengths, tails[rows])
+        with self.autocast:
+            return self.top(states, lengths[:, None] + tails.shape[1] - places + np.arange(places))
+
+    def _scores(self, states: Sequence[Tensor]) -> Tensor:
+        return self.place.scores(states, self.top.logits, lambda x: self.top.logits(x).logsumexp(-1))
 
     def validation(self) -> dict[str, float]:
         """On held-out windows: agreement with the teacher (never the permuted one), and RR of judged articles."""
@@ -275,7 +286,7 @@ class Student(Task):
         z = None if lesson.objective == "rank" else self.module.logits(hidden)
         tokens, ranks = (torch.from_numpy(a[rows]).long().to(s.device) for a in (windows.tokens, windows.ranks))
         loss = objective(lesson.objective, z, tokens, s, ranks, lesson.loss, lesson.weight)
-        return Loss(loss, int(windows.states["lengths"][rows].sum()) + tokens.numel())
+        return Loss(loss, int(windows.states["lengths"][rows].sum()) + int((tokens != IGNORED).sum()))
 
     def validate(self) -> dict[str, float]:
         return self.windows.validation()

@@ -41,16 +41,15 @@ def revision(artifact: Artifact) -> str:
     """The files of a model: the artifact's digest, the path inside, the converter if one is used."""
     entry = _entry(artifact)
     converter = f"+converter{CONVERTER}" if entry.format in CONVERSIONS else ""
-    alone = f"+alone{entry.alone}" if entry.alone else ""
     tied = "+tied" if entry.tied else ""
     stored = f"+{entry.stored}" if entry.stored != "float32" else ""
-    return f"{artifact.digest}/{entry.path}{converter}{alone}{tied}{stored}"
+    return f"{artifact.digest}/{entry.path}{converter}{tied}{stored}"
 
 
 def spec(artifact: Artifact, cache: Path | None = None) -> ModelSpec:
     """What `load` needs, fetching and converting the artifact if that has not been done yet."""
     entry = _entry(artifact)
-    return ModelSpec(artifact.id, entry.kind, prepare(artifact, cache), digest(artifact), entry.alone)
+    return ModelSpec(artifact.id, entry.kind, prepare(artifact, cache), digest(artifact))
 
 
 def folder_name(artifact: Artifact) -> str:
@@ -97,8 +96,8 @@ def imports(artifact: Artifact) -> None:
 def load(spec: ModelSpec, threads: int, dtype: str = "float32", mixed: bool = False) -> LoadedModel:
     """The model of `spec.folder`, on the GPU if there is one.
 
-    `threads` becomes torch's thread count of the whole process. `mixed`: a whole pass of the model multiplies in
-    bfloat16 where the device does so natively, weights and sums stay in `dtype`; elsewhere it would be slower than
+    `threads` becomes torch's thread count of the whole process. `mixed`: the model multiplies in bfloat16 where the
+    device does so natively (its kind says which products) and sums stay in `dtype`; elsewhere it would be slower than
     float32, and nothing changes. Raises UnknownName for a dtype outside DTYPES, ArtifactError if weights are missing or
     unreadable.
     """

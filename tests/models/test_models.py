@@ -235,6 +235,35 @@ def test_products_in_bfloat16_where_the_processor_has_them(
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_linear_layers_of_a_language_model_in_bfloat16(llm: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    import copy
+
+    import torch
+
+    from methods.parts.language.llm import Context
+
+    tokens = llm.tokenizer("The Danube flows through ten countries, and it ends in the Black")["input_ids"]
+    exact = Context(llm).read([tokens])
+    monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: True)
+    mixed = models.load(models.spec(LLM), threads=2, mixed=True)
+    assert (mixed.dtype, mixed.products) == ("float32", "bfloat16")
+    states = Context(mixed).read([tokens])
+    assert states.dtype is torch.float32 and not torch.equal(states, exact)
+    head = llm.model.get_output_embeddings()
+    assert mixed.model.get_output_embeddings().weight.dtype is torch.float32
+    assert (head(states).log_softmax(-1) - head(exact).log_softmax(-1)).abs()[0, -1].topk(5).values.max() < 0.5
+    assert head(states).argmax(-1)[0, -1] == head(exact).argmax(-1)[0, -1]
+    layer = mixed.model.base_model.layers[0].mlp.up_proj
+    x = torch.randn(3, layer.in_features)
+    rounded = x.bfloat16() @ layer.weight.T
+    torch.testing.assert_close(layer(x), rounded.float())
+    whole = copy.deepcopy(layer).float()  # as layers that are trained are copied
+    torch.testing.assert_close(whole(x), x @ layer.weight.float().T)
+    monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: False)
+    without = models.load(models.spec(LLM), threads=2, mixed=True)
+    assert without.products == "float32" and torch.equal(Context(without).read([tokens]), exact)
+
+
 def test_a_processor_says_whether_it_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

@@ -4,7 +4,8 @@
 
 Runs scale quick of every paper in a folder of its own, plans every card at scale paper, asks the command line, makes
 the report of all papers, loads the language model, encodes documents with our encoder and with sentence-transformers in
-turns, and counts the prompt tokens that shared beginnings save. The test suite asserts no seconds: this measures them.
+turns, counts the prompt tokens that shared beginnings save, and on a GPU reads and writes at the papers' size. The test
+suite asserts no seconds: this measures them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LIMIT = 256  # tokens of a text
 BARS = {
     "share": 0.85, "dry_seconds": 5.0, "dry_bytes": 500e6, "noop_seconds": 3.0, "papers_seconds": 1.0,
     "report_seconds": 30.0, "load_seconds": 5.0, "ratio": 1.5, "cosine": 0.999,
+    "large_seconds": 3.0, "large_share": 0.4, "large_ratio": 0.6,
 }  # fmt: skip
 
 
@@ -48,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             "second_load": second_load(),
             "encoding": encoding(folder, options.documents, options.rounds),
             "prefixes": prefixes(folder, options.queries),
+            "language_model": language_model(options.rounds),
+            "large": large(),
         }
     text = document(measured, load, max(load, os.getloadavg()[0]), options)
     if options.write:
@@ -207,6 +211,31 @@ def encoding(folder: Path, documents: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def language_model(rounds: int) -> dict[str, Any]:
+    """Tokens a second that the language model reads (10 rows of 100) and writes (one row), float32 and `mixed`."""
+    from methods.parts.language.llm import Context, greedy
+    from rankrepro import artifacts, models
+
+    spec = models.spec(artifacts.load_catalogue()["smollm2-135m-instruct"])
+    both = {name: models.load(spec, os.cpu_count() or 1, mixed=name == "mixed") for name in ("float32", "mixed")}
+    rows = [[1000 + 100 * i + k for k in range(100)] for i in range(10)]
+
+    def write(lm: Any) -> None:
+        context = Context(lm)
+        greedy(context, context.read_to_last(rows[:1]), 32, lambda row, tokens: False)
+
+    sides: dict[str, Callable[[], Any]] = {}
+    for name, lm in both.items():
+        sides[f"{name} reads"] = lambda lm=lm: Context(lm, len(rows)).read(rows)
+        sides[f"{name} writes"] = lambda lm=lm: write(lm)
+    for run in sides.values():
+        run()  # warms up
+    times = in_turns(sides, rounds)
+    tokens = {"reads": 1000, "writes": 32}
+    rate = {name: {way: n / median(times[f"{name} {way}"]) for way, n in tokens.items()} for name in both}
+    return {"rate": rate, "products": both["mixed"].products}
+
+
 def in_turns(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each side, AB and BA in turns, so that other work on the machine meets both."""
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -305,6 +334,13 @@ def _listwise(results: Path, node: Any, queries: int) -> tuple[int, int, int]:
 
 
 COUNTERS = {"icr.icr": _icr, "baselines.rankgpt": _listwise}
+
+
+def large() -> dict[str, Any] | None:
+    """ICR and generation at the papers' size; None without a GPU."""
+    from performance.large import on_a_gpu
+
+    return on_a_gpu()
 
 
 # --- the document ----------------------------------------------------------------------------------------------------

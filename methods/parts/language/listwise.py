@@ -1,5 +1,7 @@
 """Listwise prompts: a query and the lettered passages of a window, read in batches and answered with a permutation.
 
+Identifiers are read and written as the model's tokenizer cuts them (methods/parts/language/identifiers.py).
+
 `walk` slides such windows over the candidates of queries, with one or several ways of decoding.
 """
 
@@ -7,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from methods.parts.language import llm
+from methods.parts.language.identifiers import Identifiers, Place
 from methods.parts.language.llm import Context, Ids
 from methods.parts.language.windows import LETTERS, Order, parse, plain, repair, slide, well_formed
 from rankrepro.cell import Cell, Document, Meter
@@ -34,18 +38,17 @@ class Window:
 
 
 class Listwise:
-    """Prompts for one model. Identifiers are letters, since a number above 9 is no single token (Reddy et al. 2024)."""
+    """Prompts for one model. Identifiers are letters, since a number above 9 is several tokens (Reddy et al. 2024)."""
 
     def __init__(self, lm: Any, meter: Meter, passage_tokens: int) -> None:
         self.lm, self.meter, self.passage_tokens = lm, meter, passage_tokens
         before, self.after = llm.turn(lm)
         self.prefix = llm.Context(lm)
-        self.prefix.read([before])
-        # token ids as they stand in an answer: "[" opens it, "] > [" separates one letter from the next
-        self.open = llm.ids(lm, "[")
-        self.letters = [llm.ids(lm, f"[{letter}]")[len(self.open)] for letter in LETTERS]
-        example = llm.ids(lm, "[A] > [B]")
-        self.between = example[len(self.open) + 1 : example.index(self.letters[1])]
+        self.opening = before  # what is left of the beginning for every prompt to read
+        if llm.shares_little(lm.device):
+            self.prefix.read([before])
+            self.opening = []
+        self.identifiers = Identifiers(lm)
 
     def prompt(self, window: Window) -> Ids:
         """The tokens from the beginning of the user's message to the assistant's first token."""
@@ -63,14 +66,14 @@ class Listwise:
         units = list(dict.fromkeys(window.unit for window in windows))
         group = [units.index(window.unit) for window in windows]
         members = [[p for p, g in zip(prompts, group, strict=True) if g == i] for i in range(len(units))]
-        shared = [_common(m) if len(m) > 1 else len(m[0]) for m in members]
+        shared = [llm.common(m) if len(m) > 1 else len(m[0]) for m in members]
         # a lone prompt is cut where the others diverge, or their endings would be padded to its whole length
         cut = min((n for n, m in zip(shared, members, strict=True) if len(m) > 1), default=max(shared))
         shared = [min(n if len(m) > 1 else cut, len(m[0]) - 1) for n, m in zip(shared, members, strict=True)]
         endings = [prompt[shared[g] :] for prompt, g in zip(prompts, group, strict=True)]
 
         context = self.prefix.select([0] * len(units))
-        context.read([m[0][:n] for n, m in zip(shared, members, strict=True)])
+        context.read([[*self.opening, *m[0][:n]] for n, m in zip(shared, members, strict=True)])
         context = context.select(group)
         for unit, n in zip(units, shared, strict=True):
             self.meter.add(unit, input_tokens=n, forward_passes=1)
@@ -81,7 +84,7 @@ class Listwise:
     def decode(self, way: Way, context: Context, last: Tensor, windows: Sequence[Window]) -> list[list[int]]:
         """Indices of each window's passages in the order of its answer.
 
-        single           permutations by the logits of the first identifier (`single`)
+        single           permutations by the scores of the first identifier (`single`)
         constrained      permutations by the likeliest identifier not used yet, one after another (`constrained`)
         natural, length  what plain greedy answers name, which may be no permutation (`free`)
         prompt           the order shown: nothing is decided, which is what prefill alone costs
@@ -89,45 +92,57 @@ class Listwise:
         `context` has read the prompts and is read on; `last` [windows, dim] are their last hidden states.
         """
         if way == "single":
-            return self.single(context, windows)
+            return self.single(context, last, windows)
         if way == "constrained":
-            return self.constrained(context, windows)
+            return self.constrained(context, last, windows)
         if way == "prompt":
             return [list(range(len(window.documents))) for window in windows]
         return self.free(context, last, windows, way)
 
     @torch.inference_mode()
-    def single(self, context: Context, windows: Sequence[Window]) -> list[list[int]]:
-        """Permutations by the logits of the first identifier, read once after "[" (Reddy et al. 2024)."""
-        hidden = context.read([self.open] * len(windows))[:, -1]
-        scores = llm.logits(self.lm, hidden, self.letters).tolist()  # [windows, letters]
+    def single(self, context: Context, last: Tensor, windows: Sequence[Window]) -> list[list[int]]:
+        """Permutations by the scores of the first identifier, read once after the prompt (Reddy et al. 2024)."""
+        place = self.identifiers.first(_most(windows))
+        scores = self.scores(context, context.read_to_last([place.common] * len(windows), last), place).tolist()
         for window in windows:
-            self.meter.add(window.unit, input_tokens=len(self.open), forward_passes=1)
+            self.meter.add(window.unit, input_tokens=place.read, forward_passes=place.passes)
         return [
             sorted(range(len(window.documents)), key=lambda i: -s[i]) for window, s in zip(windows, scores, strict=True)
         ]
 
     @torch.inference_mode()
-    def constrained(self, context: Context, windows: Sequence[Window]) -> list[list[int]]:
-        """Permutations by the likeliest identifier not used yet; separators are fed along with the identifier.
+    def constrained(self, context: Context, last: Tensor, windows: Sequence[Window]) -> list[list[int]]:
+        """Permutations by the likeliest identifier not used yet; what separates two is fed along with the first.
 
         Stops when one identifier is unused, since nothing remains to be decided.
         """
         unused = [list(range(len(window.documents))) for window in windows]
         permutations: list[list[int]] = [[] for _ in windows]
-        feed = [self.open] * len(windows)
+        place, later = self.identifiers.first(_most(windows)), self.identifiers.later(_most(windows))
+        feed = [place.common] * len(windows)
+        rest: list[Ids] = [[] for _ in windows]  # of the identifier chosen last
         while any(len(indices) > 1 for indices in unused):
             feed = [tokens if len(indices) > 1 else [] for tokens, indices in zip(feed, unused, strict=True)]
-            scores = llm.logits(self.lm, context.read(feed), self.letters)  # [windows, tokens, letters]
+            last = context.read_to_last(feed, last)
+            scores = self.scores(context, last, place).tolist()
             for row, window in enumerate(windows):
-                if fed := len(feed[row]):
-                    z = scores[row, fed - 1].tolist()
-                    best = max(unused[row], key=z.__getitem__)
+                if len(unused[row]) > 1:
+                    best = max(unused[row], key=scores[row].__getitem__)
                     unused[row].remove(best)
                     permutations[row].append(best)
-                    feed[row] = [self.letters[best], *self.between]
-                    self.meter.add(window.unit, input_tokens=fed - 1, generated_tokens=1, forward_passes=1)
+                    chosen, read = place.chosen(best), len(rest[row]) + place.read
+                    self.meter.add(
+                        window.unit, input_tokens=read, generated_tokens=len(chosen), forward_passes=place.passes
+                    )
+                    rest[row] = self.identifiers.rest[best]
+                    feed[row] = [*chosen, *rest[row], *later.common]
+            place = later
         return [permutation + last for permutation, last in zip(permutations, unused, strict=True)]
+
+    def scores(self, context: Context, last: Tensor, place: Place) -> Tensor:
+        """Scores [windows, letters] of a place, whose common tokens were read last."""
+        states = place.states(context, last)
+        return place.scores(states, partial(llm.logits, self.lm), partial(llm.normaliser, self.lm))
 
     @torch.inference_mode()
     def free(self, context: Context, last: Tensor, windows: Sequence[Window], stop: str) -> list[list[int]]:
@@ -136,10 +151,10 @@ class Listwise:
         stop: `natural` ends an answer at the end token, at a complete permutation or after ROOM tokens per identifier;
         `length` gives every answer as many tokens as a full permutation has.
         """
-        n = max(len(window.documents) for window in windows)
+        n = _most(windows)
         end = llm.end_tokens(self.lm)
         if stop == "length":
-            full = len(self.open) + n + (n - 1) * len(self.between) + 1
+            full = len(self.identifiers.answer(range(n)))
             answers = llm.greedy(context, last, full, lambda row, tokens: False, banned=sorted(end))
         else:
 
@@ -154,6 +169,11 @@ class Listwise:
 
     def indices(self, answer: Ids) -> list[int]:
         return parse(self.lm.tokenizer.decode(answer, skip_special_tokens=True))
+
+
+def _most(windows: Sequence[Window]) -> int:
+    """Passages of the largest window."""
+    return max(len(window.documents) for window in windows)
 
 
 @dataclass
@@ -191,8 +211,3 @@ def walk(
 
     orders = slide({key: cell.candidates[key[0]] for key in malformed}, window, step, permute)
     return {q: {way: Walk(orders[q, way], malformed[q, way]) for way in ways} for q in queries}
-
-
-def _common(rows: Sequence[Ids]) -> int:
-    """Number of tokens that all rows have in common at their beginning."""
-    return next((i for i, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))

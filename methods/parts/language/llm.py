@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicCache
 from rankrepro.cell import Document
 
 Ids = list[int]
-CHUNK = 512  # tokens per forward pass: wider ones push the activations out of the processor's cache
+BLOCK = 16_384  # rows of the output matrix that are multiplied at a time
 
 
 # --- prompts ---------------------------------------------------------------------------------------------------------
@@ -59,7 +59,25 @@ def end_tokens(lm: Any) -> set[int]:
     return set(end) if isinstance(end, list) else {end}
 
 
+def common(rows: Sequence[Ids]) -> int:
+    """Number of tokens that all rows have in common at their beginning."""
+    return next((i for i, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows)))
+
+
 # --- forward passes --------------------------------------------------------------------------------------------------
+
+
+def pass_tokens(device: str) -> int:
+    """Tokens of all rows in one forward pass: whole prompts on a GPU, on a processor what its cache holds."""
+    return 512 if device == "cpu" else 131_072
+
+
+def shares_little(device: str) -> bool:
+    """Whether a few tokens that prompts have in common are read once for all of them.
+
+    On a GPU they are read again: causal attention from the first token on has a kernel of its own there.
+    """
+    return device == "cpu"
 
 
 class Context:
@@ -73,6 +91,7 @@ class Context:
         self.lm = lm
         self.cache = DynamicCache(config=lm.model.config)
         self.real = torch.zeros(rows, 0, dtype=torch.long, device=lm.device)  # [rows, slots], 0 = padding
+        self.padded = False  # whether `real` may have a 0
 
     @property
     def slots(self) -> int:
@@ -82,56 +101,90 @@ class Context:
     def read(self, rows: Sequence[Ids], chunk: int | None = None, **attention: Any) -> Tensor:
         """Read `rows[i]` (may be empty) after all that row i has read; hidden states [rows, longest, dim].
 
-        States of row i beyond its own tokens mean nothing. `attention` is handed to the attention function.
+        States of row i beyond its own tokens mean nothing. `chunk`: places of every row in one forward pass. Unless it
+        is given, a pass that does not fit into a GPU's memory is halved. `attention` goes to the attention function.
         """
         assert len(rows) == len(self.real) and (self.slots or all(rows)), "a row has nothing to attend to"
         longest = max(map(len, rows))
         tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.lm.device)
         real = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.lm.device)
         position = self.real.sum(1, keepdim=True) + torch.arange(longest, device=self.lm.device)
-        hidden = []
-        width = chunk or max(1, CHUNK // len(rows))
-        for s in range(0, longest, width):
-            self.real = torch.cat([self.real, real[:, s : s + width]], 1)
-            hidden.append(
-                self.lm.model.base_model(
-                    input_ids=tokens[:, s : s + width],
-                    position_ids=position[:, s : s + width],
-                    attention_mask=self.real,
+        width = chunk or max(1, pass_tokens(self.lm.device) // len(rows))
+        hidden: list[Tensor] = []
+        start = 0
+        while start < longest:
+            part = slice(start, min(start + width, longest))
+            seen = torch.cat([self.real, real[:, part]], 1)
+            padded = self.padded or any(len(row) < part.stop for row in rows)
+            # no token sees padding to its right: a pass from the first slot on needs no mask, nor one without holes
+            mask = seen if self.slots and padded else None
+            try:
+                output = self.lm.model.base_model(
+                    input_ids=tokens[:, part],
+                    position_ids=position[:, part],
+                    attention_mask=mask,
                     past_key_values=self.cache,
                     use_cache=True,
                     **attention,
-                ).last_hidden_state
-            )
+                )
+            except torch.OutOfMemoryError:
+                if chunk or width == 1:
+                    raise
+                width = (part.stop - start) // 2
+                self.back_to(self.slots)  # the layers that were read before memory ran out
+            else:
+                hidden.append(output.last_hidden_state)
+                self.real, self.padded, start = seen, padded, part.stop
         return torch.cat(hidden, 1)
 
-    def read_to_last(self, rows: Sequence[Ids]) -> Tensor:
-        """Read `rows` (none empty); the hidden state of each row's last token [rows, dim]."""
+    def read_to_last(self, rows: Sequence[Ids], last: Tensor | None = None) -> Tensor:
+        """Read `rows`; the hidden state of each row's last token [rows, dim]. A row that reads nothing keeps `last`."""
+        if last is not None and not any(rows):
+            return last
         hidden = self.read(rows)
-        return hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+        states = hidden[torch.arange(len(rows)), torch.tensor([max(len(row) - 1, 0) for row in rows])]
+        if last is None:
+            assert all(rows), "a row has no last token"
+            return states
+        return torch.where(torch.tensor([[bool(row)] for row in rows], device=states.device), states, last)
 
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> Context:
         """A new context whose row i is a copy of row `rows[i]` of this one."""
         index = torch.tensor(rows, device=self.lm.device)
         copy = Context(self.lm, len(rows))
-        copy.real = self.real[index]
-        layers: list[Any] = self.cache.layers
+        copy.real, copy.padded = self.real[index], self.padded
+        layers: list[Any] = self.cache.layers if self.slots else []
         for layer, old in enumerate(layers):
             copy.cache.update(old.keys[index], old.values[index], layer)
         return copy
 
     def back_to(self, slots: int) -> None:
         """Forget everything after the first `slots` slots."""
-        self.cache.crop(slots - self.slots)
+        layers: list[Any] = self.cache.layers
+        for layer in layers:
+            layer.crop(slots - layer.get_seq_length())
         self.real = self.real[:, :slots]
 
 
 @torch.inference_mode()
 def logits(lm: Any, hidden: Tensor, tokens: Ids | None = None) -> Tensor:
-    """Next-token logits [..., vocabulary] of hidden states [..., dim], or only those of `tokens` [..., tokens]."""
+    """Next-token logits [..., vocabulary] of hidden states [..., dim], or only those of `tokens` [..., tokens].
+
+    Those of chosen tokens are multiplied in float32: bfloat16 would round what is compared to steps of 0.125.
+    """
     head = lm.model.get_output_embeddings()
-    return head(hidden) if tokens is None else hidden @ head.weight[tokens].T
+    return head(hidden) if tokens is None else hidden.float() @ head.weight[tokens].float().T
+
+
+@torch.inference_mode()
+def normaliser(lm: Any, hidden: Tensor) -> Tensor:
+    """The log of the sum of e^logit over the vocabulary [...] of hidden states [..., dim], in float32.
+
+    Taken over blocks of the output matrix, since all logits at once would fill hundreds of megabytes.
+    """
+    blocks = lm.model.get_output_embeddings().weight.split(BLOCK)
+    return torch.stack([(hidden.float() @ block.float().T).logsumexp(-1) for block in blocks]).logsumexp(0)
 
 
 @torch.inference_mode()
@@ -145,10 +198,10 @@ def mean_logprob(context: Context, last: Tensor, continuation: Ids) -> list[floa
     if len(continuation) > 1:
         states = torch.cat([states, context.read([continuation[:-1]] * len(last))], 1)
         context.back_to(before)
-    target = torch.tensor(continuation, device=last.device)[:, None]
-    return [  # row by row: the logits of all rows at once would fill hundreds of megabytes
-        logits(context.lm, row).log_softmax(-1).gather(-1, target).mean().item() for row in states
-    ]
+    of_tokens = torch.stack(
+        [logits(context.lm, states[:, i], [token])[:, 0] for i, token in enumerate(continuation)], 1
+    )
+    return (of_tokens - normaliser(context.lm, states)).mean(1).tolist()
 
 
 @torch.inference_mode()

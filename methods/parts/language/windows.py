@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from string import ascii_uppercase as LETTERS
 from typing import TypeVar
 
@@ -43,6 +43,11 @@ def check_windows(name: str, window: int, step: int) -> None:
 def plain(text: str) -> str:
     """`[3]` in a passage becomes `(3)`, so that it cannot be taken for an identifier."""
     return re.sub(r"\[(\w+)\]", r"(\1)", text)
+
+
+def written(indices: Iterable[int]) -> str:
+    """The answer that names these passages in this order: `[B] > [A]`."""
+    return " > ".join(f"[{LETTERS[i]}]" for i in indices)
 
 
 def parse(answer: str) -> list[int]:

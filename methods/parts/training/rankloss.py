@@ -30,9 +30,12 @@ def _pairs(s: Tensor, ranks: Tensor, weight: Callable[[Tensor], Tensor]) -> Tens
 
 
 def listnet(s: Tensor, ranks: Tensor) -> Tensor:
-    """Cross-entropy of the softmax of s and the softmax of -ranks, mean over lists (Cao et al. 2007, top one)."""
-    target = (-ranks.to(s.dtype)).softmax(-1)
-    return -(target * s.log_softmax(-1)).sum(-1).mean()
+    """Cross-entropy of the softmax of s and its target, mean over lists (Cao et al. 2007, top one).
+
+    The target is the softmax of the same scores dealt out by rank, the highest to rank 1 (Reddy et al. 2024, code).
+    """
+    dealt = s.detach().sort(-1, descending=True).values.gather(-1, ranks.long() - 1)
+    return -(dealt.softmax(-1) * s.log_softmax(-1)).sum(-1).mean()
 
 
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {

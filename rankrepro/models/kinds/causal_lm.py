@@ -17,11 +17,14 @@ def imports() -> None:
 
 
 def load(spec: ModelSpec, device: str, dtype: str, mixed: bool) -> LoadedModel:
-    """A batch that does not fit is not halved here: passes share caches, so `cell.map` halves batches of units."""
+    """A batch that does not fit is not halved here: passes share caches, so `cell.map` halves batches of units.
+
+    mixed: the linear layers below the head multiply in bfloat16; attention, norms, sums and the head stay in `dtype`.
+    """
     from transformers import AutoModelForCausalLM
 
     model, tokenizer = pretrained.read(AutoModelForCausalLM, spec, device, dtype)
-    products = passes.multiply_in_bfloat16(model, device) if mixed else ""
+    products = passes.linear_in_bfloat16(model.base_model, device) if mixed else ""
     return LoadedModel(model, tokenizer, device, dtype, spec.id, products or dtype)
 
 

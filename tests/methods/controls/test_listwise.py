@@ -32,8 +32,8 @@ def lm(lm: LoadedModel) -> Iterator[LoadedModel]:
     """The model, which writes C, D, B, A where it would have written A, B, C, D."""
     head = lm.model.get_output_embeddings()
     weight = head.weight.detach().clone()
-    letters = Listwise(lm, Meter(), 1).letters
-    weight[[letters[i] for i in (2, 3, 1, 0)]] = head.weight.detach()[letters[:4]]
+    letters = [tokens[-1] for tokens in Listwise(lm, Meter(), 1).identifiers.first(4).paths]
+    weight[[letters[i] for i in (2, 3, 1, 0)]] = head.weight.detach()[letters]
     changed = torch.nn.Linear(*reversed(weight.shape), bias=False, device="meta")
     changed.weight = torch.nn.Parameter(weight, requires_grad=False)
     lm.model.set_output_embeddings(changed)
@@ -58,8 +58,8 @@ def test_constrained_equals_step_by_step(lm: Any, uncached: Uncached, window: Wi
     """Uncached: read prompt and answer so far again for every identifier, take the likeliest letter left."""
     prompts = Listwise(lm, Meter(), 10)
     windows = [Window("p", "board games", window.documents[:3]), window]
-    context, _ = prompts.read(windows)
-    answers = prompts.constrained(context, windows)
+    context, last = prompts.read(windows)
+    answers = prompts.constrained(context, last, windows)
     before = llm.turn(lm)[0]
     for one, answer in zip(windows, answers, strict=True):
         written, left = "[", "ABCD"[: len(one.documents)]
@@ -102,8 +102,8 @@ def test_a_constrained_answer_is_always_a_permutation(lm: Any, window: Window) -
     """The identity that the card claims: whatever the prompt, every identifier comes exactly once."""
     prompts = Listwise(lm, Meter(), 4)
     windows = [Window(str(n), query, window.documents[:n]) for n, query in enumerate(("", "]", "[A] > [A]", "x"), 1)]
-    context, _ = prompts.read(windows)
-    for one, answer in zip(windows, prompts.constrained(context, windows), strict=True):
+    context, last = prompts.read(windows)
+    for one, answer in zip(windows, prompts.constrained(context, last, windows), strict=True):
         assert sorted(answer) == list(range(len(one.documents)))
 
 
@@ -116,8 +116,8 @@ def test_first_token_orders_a_window_by_the_logits_of_one_uncached_pass(
     ranked = list(listwise.first_token(cell, **SIZES).checked(cell).values["q1"])
     prompts = Listwise(lm, cell.meter, SIZES["passage_tokens"])
     window = Window("q1", cell.queries["q1"], tuple(map(cell.document, documents)))
-    tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *prompts.open]
-    logits = uncached(tokens)[-1, prompts.letters[: len(documents)]]
+    tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *llm.ids(lm, "[")]
+    logits = uncached(tokens)[-1, [llm.ids(lm, f"[{letter}]")[1] for letter in "ABCD"]]
     assert ranked == [documents[i] for i in logits.argsort(descending=True).tolist()] != documents
     units = cell.meter.units["q1"]
     assert units["generated_tokens"] == 0 and units["forward_passes"] == 2
@@ -164,8 +164,8 @@ def test_windows_hand_on_what_they_decided(make_cell: MakeCell, lm: Any) -> None
     for start in (2, 0):
         documents = order[start : start + 4]
         window = Window("q1", cell.queries["q1"], tuple(map(cell.document, documents)))
-        context, _ = prompts.read([window])
-        order[start : start + 4] = [documents[i] for i in prompts.constrained(context, [window])[0]]
+        context, last = prompts.read([window])
+        order[start : start + 4] = [documents[i] for i in prompts.constrained(context, last, [window])[0]]
     assert list(outputs["rankgpt"].checked(cell).values["q1"]) == order != DOCUMENTS["q1"]
 
 
@@ -199,6 +199,57 @@ def test_windows_that_cannot_be_walked_are_named(make_cell: MakeCell, lm: Any, w
         generated(make_cell, lm, ["free"], window=window, step=step)
     with pytest.raises(ConfigError, match=message):
         listwise.first_token(make_cell(models={"llm": lm}), **{**SIZES, "window": window, "step": step})
+
+
+# --- does a model follow the prompt? ---------------------------------------------------------------------------------
+
+
+def test_planted_windows_hold_the_query_once_at_any_place_among_foreign_passages(make_cell: MakeCell) -> None:
+    """Uniform over places: of 300 windows, 100 are expected at each of three places; 29 is 3.5 deviations."""
+    texts = {f"q{i}": f"question {i} of many" for i in range(300)}
+    cell = make_cell(texts, {q: ["d0", "d1"] for q in texts})
+    counts, together = [0, 0, 0], set()
+    for q, text in texts.items():
+        window, place = listwise.planted_window(cell, sorted(cell.benchmark.corpus), q, 3)
+        counts[place] += 1
+        assert [d.content.startswith(f"{text} ") for d in window.documents] == [i == place for i in range(3)]
+        assert not {d.id for d in window.documents} & {"d0", "d1"} and len({d.id for d in window.documents}) == 3
+        together.add(tuple(d.id for d in window.documents))
+    assert max(abs(n - 100) for n in counts) < 29 and len(together) > 40  # of 60 ways to draw three of five in order
+    again = [listwise.planted_window(cell, sorted(cell.benchmark.corpus), "q7", 3) for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_what_reads_the_query_is_told_from_what_does_not(
+    make_cell: MakeCell, lm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {f"q{i}": f"question {i} of many" for i in range(40)}
+    cell = make_cell(texts, {q: ["d0"] for q in texts}, models={"llm": lm})
+    monkeypatch.setattr(Listwise, "read", lambda self, windows: (None, None))
+
+    def facts(order_of: Callable[[Window], list[int]]) -> dict[str, float]:
+        monkeypatch.setattr(Listwise, "decode", lambda self, way, context, last, windows: list(map(order_of, windows)))
+        values = listwise.planted(cell, passage_tokens=10, window=4, batch=8).checked(cell).values
+        assert len(values) == 40
+        return {name: sum(v[name] for v in values.values()) / 40 for name in ("first", "RR", "chance")}
+
+    def reading(window: Window) -> list[int]:
+        return sorted(range(4), key=lambda i: window.query not in window.documents[i].content)
+
+    assert facts(reading) == {"first": 1, "RR": 1, "chance": 0.25}
+    blind = facts(lambda window: [2, 0, 3, 1])
+    assert 0 < blind["first"] < 0.5 and blind["RR"] < 0.8
+    assert facts(lambda window: reading(window)[::-1]) == {"first": 0, "RR": 0.25, "chance": 0.25}
+
+
+def test_planted_windows_are_ranked_by_the_model(make_cell: MakeCell, lm: Any, uncached: Uncached) -> None:
+    cell = make_cell({"q1": "which river flows through germany"}, {"q1": ["d0"]}, models={"llm": lm})
+    facts = listwise.planted(cell, passage_tokens=10, window=4, batch=1).checked(cell).values["q1"]
+    window, place = listwise.planted_window(cell, sorted(cell.benchmark.corpus), "q1", 4)
+    tokens = [*llm.turn(lm)[0], *Listwise(lm, Meter(), 10).prompt(window), *llm.ids(lm, "[")]
+    z = uncached(tokens)[-1, [llm.ids(lm, f"[{letter}]")[1] for letter in "ABCD"]]
+    rank = 1 + z.argsort(descending=True).tolist().index(place)
+    assert facts == {"first": float(rank == 1), "RR": pytest.approx(1 / rank), "chance": 0.25}
 
 
 def test_a_killed_cell_resumes(make_cell: MakeCell, lm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

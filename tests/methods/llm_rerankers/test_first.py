@@ -55,10 +55,15 @@ def test_ranknet_is_the_binary_cross_entropy_of_pairs() -> None:
     assert weighted_ranknet(s, ranks).item() == pytest.approx(weighted.item())
 
 
-def test_listnet_is_the_cross_entropy_of_probabilities() -> None:
-    s, ranks = lists()
-    expected = torch.nn.functional.cross_entropy(s, (-ranks.double()).softmax(-1))
-    assert listnet(s, ranks).item() == pytest.approx(expected.item())
+def test_listnets_target_is_the_models_own_scores_dealt_out_by_rank() -> None:
+    s, ranks = torch.tensor([[0.5, 2.0, -1.0]], requires_grad=True), torch.tensor([[1, 3, 2]])
+    total, own = sum(map(math.exp, (2.0, 0.5, -1.0))), [0.5, 2.0, -1.0]
+    target = [math.exp(x) / total for x in (2.0, -1.0, 0.5)]  # the highest score for rank 1, the lowest for rank 3
+    expected = -sum(t * (x - math.log(total)) for t, x in zip(target, own, strict=True))
+    loss = listnet(s, ranks)
+    assert loss.item() == pytest.approx(expected)
+    loss.backward()  # of a cross-entropy to a fixed target: what the model says less what it should
+    assert s.grad.tolist()[0] == pytest.approx([math.exp(x) / total - t for x, t in zip(own, target, strict=True)])
 
 
 @pytest.mark.parametrize("loss", LOSSES.values())
@@ -185,9 +190,10 @@ def test_states_and_top_are_the_whole_model(lm: Any, small: Benchmark, prepared:
     answer = data.tokens[i]
     assert tokens[-len(answer) :] == answer.tolist()
     expected = z[-len(answer) - 1 : -1]
+    letters = [llm.ids(lm, f"[{letter}]")[1] for letter in "ABCD"]
     scale = expected.abs().max()  # half precision between the layers
     assert (data.top.logits(hidden[0]) - expected).abs().max() < 0.01 * scale
-    assert (s[0] - z[-len(answer), data.letters]).abs().max() < 0.01 * scale
+    assert (s[0] - z[-len(answer), letters]).abs().max() < 0.01 * scale
     np.testing.assert_allclose(data.scores(rows)[0], s[0].numpy(), atol=1e-3)
 
 
@@ -210,8 +216,9 @@ def test_training_reads_the_scores_that_decoding_reads(lm: Any, small: Benchmark
     w, queries = prepared["windows"], list(small.of_split("train", "validation").values())
     for i in (0, 5):
         documents = tuple(list(small.corpus.values())[d] for d in w["documents"][i])
-        context, _ = prompts.read([Window("q", queries[w["queries"][i]].text, documents)])
-        z = llm.logits(lm, context.read([prompts.open])[:, -1], data.letters)[0]
+        context, last = prompts.read([Window("q", queries[w["queries"][i]].text, documents)])
+        place = prompts.identifiers.first(4)
+        z = prompts.scores(context, context.read_to_last([place.common], last), place)[0]
         assert (data.read(np.array([i]))[1][0] - z).abs().max() < 0.01 * z.abs().max()
 
 
@@ -234,7 +241,7 @@ def test_every_letter_is_one_token_of_an_answer(lm: Any) -> None:
     ranks = np.arange(20, 0, -1)
     text = " > ".join(f"[{letter}]" for letter in reversed(LETTERS[:20]))
     assert first.answer(prompts, ranks) == llm.ids(lm, text + "<|im_end|>")
-    assert len(prompts.open) == 1 and len(set(prompts.letters)) == len(LETTERS)
+    assert len({tokens[-1] for tokens in prompts.identifiers.first(26).paths}) == len(LETTERS)
 
 
 # --- training and its traces -----------------------------------------------------------------------------------------
@@ -350,8 +357,7 @@ def test_written_permutations_cost_tokens_and_one_token_does_not(lm: Any) -> Non
         read[decoding] = c.meter.units["q1"]["input_tokens"]
     assert generated["single"] == generated["prompt"] == 0 and generated["natural"] > 0
     assert orders["prompt"] == c.candidates["q1"] and read["prompt"] == read["single"] - 3  # "[" of three windows
-    between = len(Listwise(lm, c.meter, 12).between)
-    assert generated["length"] == sum(1 + n + (n - 1) * between + 1 for n in (4, 4, 3))
+    assert generated["length"] == sum(len(llm.ids(lm, " > ".join(["[A]"] * n))) for n in (4, 4, 3))
 
 
 # --- feedback --------------------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from methods.llm_rerankers import icr
+from methods.parts.language import llm
 from methods.parts.language.llm import Context
 from rankrepro.benchmarks.base import Benchmark, Document
 from rankrepro.cell import Cell
 
 MakeCell = Callable[..., Cell]
-PARAMS: dict[str, Any] = {"passage_tokens": 12, "order": "reversed", "instruction": "qa", "placebo": True}
+PARAMS: dict[str, Any] = {"passage_tokens": 12, "order": "reversed", "instruction": "qa", "placebo": True, "batch": 2}
 DOCS = ["d5", "d1", "d6", "d2"]
 
 
@@ -51,7 +52,8 @@ def test_attention_equals_eager_maps(lm: Any, parts: Any) -> None:
     tokens, _, tail = parts
     context = Context(lm)
     context.read([tokens])
-    sums, expected = icr.attention(context, tail), eager(lm, tokens, tail)
+    (sums,), expected = icr.attention(context, [len(tokens)], [tail]), eager(lm, tokens, tail)
+    assert set(sums) == set(expected)
     for name in expected:
         torch.testing.assert_close(sums[name], expected[name], atol=1e-4, rtol=1e-4)
     assert lm.model.config._attn_implementation == "sdpa"
@@ -63,11 +65,44 @@ def test_a_second_query_after_the_first_equals_a_fresh_pass(lm: Any, parts: Any)
     used, fresh = Context(lm), Context(lm)
     used.read([tokens])
     fresh.read([tokens])
-    icr.attention(used, free)
+    icr.attention(used, [len(tokens)], [free])
     assert used.slots == len(tokens)
-    first, second = icr.attention(used, tail), icr.attention(fresh, tail)
+    (first,), (second,) = icr.attention(used, [len(tokens)], [tail]), icr.attention(fresh, [len(tokens)], [tail])
     for name in first:
         torch.testing.assert_close(first[name], second[name])
+
+
+def test_rows_of_other_lengths_leave_no_trace(lm: Any, parts: Any) -> None:
+    tokens, _, tail = parts
+    free = icr.query_part(lm, icr.CONTENT_FREE, "qa")
+    context = Context(lm, 2)
+    context.read([tokens, tokens[:40]])
+    for sums, (read, asked) in zip(
+        icr.attention(context, [len(tokens), 40], [free, tail]), ((tokens, free), (tokens[:40], tail)), strict=True
+    ):
+        expected = eager(lm, read, asked)
+        for name in expected:
+            torch.testing.assert_close(sums[name], expected[name], atol=1e-4, rtol=1e-4)
+
+
+def test_the_query_begins_after_the_separator_that_follows_the_last_document(lm: Any, cell: Cell) -> None:
+    """`query_last` by hand: one whole prompt, its attention maps, and the span counted from the prompt's end."""
+    docs, query = DOCS[::-1], cell.queries["q1"]
+    prompt, spans = icr.document_part(lm, [cell.document(d) for d in docs], 12)
+    before, after = (lm.tokenizer.decode(ids) for ids in llm.turn(lm))
+    whole = prompt + icr.query_part(lm, query, "qa")
+    texts = [lm.tokenizer.decode(whole[a:b]) for a, b in spans]
+    ending = f"{icr.INSTRUCTION['qa']}\n\nQuery: {query}"
+    assert lm.tokenizer.decode(whole) == f"{before}{icr.OPENING}\n\n" + "\n\n".join([*texts, ending]) + after
+    asked = len(llm.ids(lm, ending + after))  # tokens of the span: instruction, query and what closes the turn
+    with torch.inference_mode():
+        lm.model.set_attn_implementation("eager")
+        maps = lm.model(torch.tensor([whole]), output_attentions=True, use_cache=False).attentions
+        lm.model.set_attn_implementation("sdpa")
+    received = torch.stack([layer[0, :, -asked:].mean(1).sum(0) for layer in maps]).sum(0)  # [tokens]
+    expected = {d: received[a:b].sum().item() for d, (a, b) in zip(docs, spans, strict=True)}
+    assert icr.icr(cell, **PARAMS)["query_last"].values["q1"] == pytest.approx(expected, rel=1e-3)
+    assert prompt[spans[-1][1] :] == llm.ids(lm, "\n\n")
 
 
 def test_spans_hold_label_and_text_without_separator(lm: Any, cell: Cell, parts: Any) -> None:
@@ -153,7 +188,7 @@ def test_documents_are_read_once_for_all_modes(make_cell: MakeCell, lm: Any) -> 
         lambda module, args, kwargs: fed.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     try:
-        icr.icr(cell, passage_tokens=48, order="reversed", instruction="ie", placebo=False)
+        icr.icr(cell, passage_tokens=48, order="reversed", instruction="ie", placebo=False, batch=1)
     finally:
         hook.remove()
     assert sum(units["input_tokens"] for units in cell.meter.units.values()) == sum(fed)

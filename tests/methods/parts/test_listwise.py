@@ -18,11 +18,27 @@ def test_one_token_orders_passages_by_the_logits_of_a_pass_without_cache(lm: Any
     prompts = Listwise(lm, cell.meter, 12)
     documents = ["d0", "d1", "d5", "d2"]
     windows = [Window(q, text, tuple(map(cell.document, documents))) for q, text in cell.queries.items()]
-    context, _ = prompts.read(windows)
-    for window, order in zip(windows, prompts.single(context, windows), strict=True):
-        tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *prompts.open]
-        z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0, -1, prompts.letters[: len(documents)]]
+    context, last = prompts.read(windows)
+    letters = [llm.ids(lm, f"[{letter}]")[1] for letter in "ABCD"]
+    for window, order in zip(windows, prompts.single(context, last, windows), strict=True):
+        tokens = [*llm.turn(lm)[0], *prompts.prompt(window), *llm.ids(lm, "[")]
+        z = lm.model(torch.tensor([tokens]), use_cache=False).logits[0, -1, letters]
         assert order == z.argsort(descending=True).tolist()
+
+
+@torch.inference_mode()
+def test_devices_that_read_a_short_beginning_again_see_the_same(lm: Any, monkeypatch: Any) -> None:
+    cell = make_cell(models={"llm": lm})
+    documents = tuple(map(cell.document, ["d0", "d1", "d5", "d2"]))
+    windows = [Window(q, text, documents[: 2 + i]) for i, (q, text) in enumerate(cell.queries.items())]
+    orders = []
+    for shares in (True, False):
+        monkeypatch.setattr(llm, "shares_little", lambda device, shares=shares: shares)
+        prompts = Listwise(lm, cell.meter, 12)
+        context, last = prompts.read(windows)
+        orders.append((prompts.constrained(context, last, windows), last))
+    assert orders[0][0] == orders[1][0]
+    torch.testing.assert_close(orders[0][1], orders[1][1], atol=1e-3, rtol=1e-3)
 
 
 def test_ways_walk_side_by_side_as_each_does_alone_and_share_the_reading(lm: Any) -> None:

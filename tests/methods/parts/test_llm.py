@@ -25,7 +25,7 @@ def plain(lm: Any, tokens: list[int]) -> torch.Tensor:
     return lm.model(torch.tensor([tokens]), use_cache=False).logits[0]
 
 
-@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("chunk", [None, 3, 4096])
 def test_padded_batch_equals_single_forward(lm: Any, rows: list[list[int]], chunk: int | None) -> None:
     hidden = llm.Context(lm, len(rows)).read(rows, chunk=chunk)
     for row, states in zip(rows, hidden, strict=True):
@@ -48,6 +48,64 @@ def test_shared_prefix_with_holes_equals_no_cache(lm: Any, rows: list[list[int]]
     last = picked.read_to_last([[11], [12], [13]])[2]
     torch.testing.assert_close(llm.logits(lm, last), plain(lm, [*prefix, *rows[1], 13])[-1], atol=1e-3, rtol=0)
     assert (one.slots, context.slots) == (len(prefix), len(prefix) + max(map(len, rows)))
+
+
+def test_a_read_from_the_first_token_on_has_no_mask_and_only_rows_with_holes_have_one(
+    lm: Any, rows: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks: list[Any] = []
+    hook = lm.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    try:
+        whole = llm.Context(lm, 2)
+        whole.read([rows[0], rows[0]])
+        whole.read([rows[1], rows[1]], chunk=4)
+        assert masks == [None] * len(masks) and len(masks) > 2
+        masks.clear()
+        holes = llm.Context(lm, len(rows))
+        holes.read(rows)
+        assert masks == [None]
+        last = holes.select([1, 2]).read([[11], [12]])
+        assert masks[1].tolist() == [
+            [1] * len(rows[1]) + [1],
+            [1] * len(rows[2]) + [0] * (len(rows[1]) - len(rows[2])) + [1],
+        ]
+    finally:
+        hook.remove()
+    for i, row in ((0, [*rows[1], 11]), (1, [*rows[2], 12])):
+        torch.testing.assert_close(llm.logits(lm, last[i, 0]), plain(lm, row)[-1], atol=1e-3, rtol=0)
+
+
+def test_passes_that_do_not_fit_are_halved(lm: Any, rows: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    base, widths = lm.model.base_model, []
+    forward = base.forward
+
+    def small(**given: Any) -> Any:
+        widths.append(given["input_ids"].shape[1])
+        output = forward(**given)
+        if widths[-1] > 4:  # after the layers have put into the cache what they read
+            raise torch.OutOfMemoryError
+        return output
+
+    monkeypatch.setattr(base, "forward", small)
+    context = llm.Context(lm, len(rows))
+    hidden = context.read(rows)
+    assert max(widths[1:]) < widths[0] and context.slots == max(map(len, rows)) == context.cache.get_seq_length()
+    monkeypatch.setattr(base, "forward", forward)
+    for row, states in zip(rows, hidden, strict=True):
+        torch.testing.assert_close(llm.logits(lm, states[: len(row)]), plain(lm, row), atol=1e-3, rtol=0)
+    monkeypatch.setattr(base, "forward", small)
+    with pytest.raises(torch.OutOfMemoryError):  # who says how wide a pass is needs it so
+        context.read(rows, chunk=max(map(len, rows)))
+
+
+def test_a_row_that_reads_nothing_keeps_its_last_state(lm: Any, rows: list[list[int]]) -> None:
+    context = llm.Context(lm, 3)
+    last = context.read_to_last(rows)
+    after = context.read_to_last([[20, 21], [], [22]], last)
+    assert torch.equal(after[1], last[1]) and context.read_to_last([[], [], []], last) is last
+    torch.testing.assert_close(llm.logits(lm, after[2]), plain(lm, [*rows[2], 22])[-1], atol=1e-3, rtol=0)
 
 
 def test_back_to_forgets(lm: Any, rows: list[list[int]]) -> None:
@@ -81,6 +139,29 @@ def test_mean_logprob_is_the_models_own_loss(lm: Any, rows: list[list[int]]) -> 
 def test_logits_of_some_tokens(lm: Any, rows: list[list[int]]) -> None:
     last = llm.Context(lm, 3).read_to_last(rows)
     torch.testing.assert_close(llm.logits(lm, last, [5, 40000]), llm.logits(lm, last)[:, [5, 40000]])
+
+
+def test_chosen_logits_and_the_normaliser_of_half_precision_are_of_single_precision(tiny: Any) -> None:
+    """The logits of bfloat16 come in steps of 0.125 and more at this size: too coarse to compare alternatives."""
+    import copy
+
+    half = SimpleNamespace(model=copy.deepcopy(tiny.model).to(torch.bfloat16), device="cpu")
+    last = llm.Context(half).read_to_last(PROMPTS[:1])
+    assert last.dtype is torch.bfloat16
+    exact = (last.double() @ half.model.lm_head.weight.double().T)[0]
+    tokens = [3, 7, 11]
+    torch.testing.assert_close(llm.logits(half, last, tokens)[0].double(), exact[tokens], atol=1e-5, rtol=1e-5)
+    assert llm.normaliser(half, last).item() == pytest.approx(exact.logsumexp(-1).item(), abs=1e-5)
+    assert (llm.logits(half, last)[0].double() - exact).abs().max() > 1e-3
+    values = llm.mean_logprob(llm.Context(half), last, [5])
+    assert values == pytest.approx([(exact[5] - exact.logsumexp(-1)).item()], abs=1e-5)
+
+
+def test_the_normaliser_takes_blocks(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = llm.Context(tiny).read_to_last(PROMPTS[:1])
+    whole = llm.normaliser(tiny, last)
+    monkeypatch.setattr(llm, "BLOCK", 5)
+    torch.testing.assert_close(llm.normaliser(tiny, last), whole)
 
 
 def test_greedy_equals_generate(lm: Any, rows: list[list[int]]) -> None:
