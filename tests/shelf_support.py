@@ -52,7 +52,7 @@ claims:
 timings:
   - {name: good_over_noise, a: good, b: noise, n: {desk: 8}}
 reported:
-  - {table: Table 1, source: Table 1, verified: true, columns: [nDCG@10], rows: {good: [0.7], noise: [null]}}
+  - {table: Table 1, data: Toys, source: Table 1, verified: true, columns: [nDCG@10], rows: {good: [0.7], noise: [null]}}
 """
 
 

@@ -104,6 +104,7 @@ def show(paper: str, scale: Scale = "desk", reports: Reports = REPORTS) -> None:
     if data:
         _tables(data["papers"][paper])
         _cost(data)
+    _reported(card)
     if card.notes:
         text.heading("notes and limits")
         text.paragraph(card.notes, "  ")
@@ -209,6 +210,23 @@ def _cost(data: Mapping[str, Any]) -> None:
         f"{text.duration(totals['cell_wall_s'])} of wall time on {totals['cores']} cores"
     )
     print(f"  judged by commit {data['commit'] or 'none'}, claims of commit {data['claims_commit'] or 'none'}")
+
+
+def _reported(card: Card) -> None:
+    """The paper's own numbers; those that were not verified apart."""
+    told = card.data.get("reported", [])
+    for heading, verified in (
+        ("reported by the paper, on its own data and models", True),
+        ("reported, and not verified: at second hand or from memory", False),
+    ):
+        rows = [
+            (r["table"], r["data"], r["row"], r["column"], r["value"], r["source"])
+            for r in told
+            if r["verified"] == verified
+        ]
+        if rows:
+            text.heading(heading)
+            text.table(("where", "data", "row", "column", "reported", "source"), rows, "  ")
 
 
 def _commands(card: Card, scale: str) -> None:

@@ -250,7 +250,8 @@ def words_and_tables(paper: Paper, scale: str, labels: Mapping[str, str] | None 
         "made": {
             "claims": sheets.of_claims(claims, verdicts),
             "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
-            "reported": sheets.of_reported(results["reported"], ours(paper), key) if results["reported"] else None,
+            "reported": sheets.of_reported(results["reported"], beside := ours(paper), key),
+            "unverified": sheets.of_reported(results["reported"], beside, key, verified=False),
             "seeds": sheets.of_seeds(results["tables"], claims, key),
             "cells": sheets.of_cells(results["cells"], key),
         },
@@ -313,10 +314,12 @@ def drawn(paper: Paper) -> list[charts.Figure]:
 
 
 def ours(paper: Paper) -> list[Mapping[str, Any] | None]:
-    """For each reported number, the row of ours that the card sets beside it (`ours: {arm, benchmark, measure}`)."""
+    """For each reported number, the row on the same data that the card sets beside it (`ours: {arm, measure}`)."""
     rows = {(r["arm"], r["benchmark"], r["measure"]): r for t in paper.page["tables"] for r in t["rows"]}
-    named = [r.get("ours") for r in paper.page["reported"]]
-    return [n and rows.get((qualify(paper.card, n["arm"]), n["benchmark"], n["measure"])) for n in named]
+    return [
+        (named := r.get("ours")) and rows.get((qualify(paper.card, named["arm"]), r.get("data"), named["measure"]))
+        for r in paper.page["reported"]
+    ]
 
 
 def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:
