@@ -206,7 +206,9 @@ def test_the_second_form_says_what_the_first_said(key: str, cards: Mapping[str, 
         apart += ["bound"] if key in ("icr", "superglobal") else []  # once 1, now the number of the sentence
         then = {item[name]: without(item, *apart) for item in old.get(part, [])}
         assert {item[name]: without(item, *apart) for item in new.get(part, [])} == then
-    numbers = [sorted((str(r["value"]), r["row"], r["source"]) for r in data.get("reported", [])) for data in (old, new)]
+    numbers = [
+        sorted((str(r["value"]), r["row"], r["source"]) for r in data.get("reported", [])) for data in (old, new)
+    ]
     assert numbers[0] == numbers[1]
     for part in ("title", "year", "link", "code", "benchmarks", "split", "models", "citation"):
         assert new.get(part) == old.get(part)

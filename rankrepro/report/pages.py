@@ -18,6 +18,7 @@ from rankrepro import benchmarks
 from rankrepro.cards import Card, qualify
 from rankrepro.claims import KINDS, ORIGINS
 from rankrepro.errors import UnknownName
+from rankrepro.judge import earlier
 from rankrepro.report import charts, history, sentences, sheets, text
 
 FAMILIES = {
@@ -54,6 +55,7 @@ class Paper:
     units: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
     stale: str = ""  # why today's code would compute something else
+    earlier: Sequence[Mapping[str, Any]] = ()  # published before what is registered was changed
 
     @property
     def key(self) -> str:
@@ -245,12 +247,15 @@ def words_and_tables(paper: Paper, scale: str, labels: Mapping[str, str] | None 
         "card": paper.card,
         "data": paper.results,
         "claims": claims,
+        "earlier": {c["id"]: earlier.of_claim(paper.earlier, c["id"]) for c in claims},
+        "runs": paper.earlier,
         "said": verdicts,
         "tables": [(t, sheets.of_table(t, key)) for t in results["tables"] if t["rows"]],
         "made": {
             "claims": sheets.of_claims(claims, verdicts),
             "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
             "reported": sheets.of_reported(results["reported"], beside := ours(paper), key),
+            "earlier": sheets.of_earlier(paper.earlier, claims),
             "unverified": sheets.of_reported(results["reported"], beside, key, verified=False),
             "seeds": sheets.of_seeds(results["tables"], claims, key),
             "cells": sheets.of_cells(results["cells"], key),

@@ -325,6 +325,44 @@ def of_reported(
     )
 
 
+def of_earlier(earlier: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]) -> Sheet | None:
+    """Each claim of each earlier run beside what the page says now; None if there is no earlier run."""
+    now = {c["id"]: c["verdict"] for c in claims}
+    records = [
+        {
+            "run": run["ended"],
+            "claim": c["id"],
+            "verdict": c["verdict"],
+            "effect": c["effect"],
+            "ci_low": c["ci"][0],
+            "ci_high": c["ci"][1],
+            "n": c["n"],
+            "verdict_now": now.get(c["id"], "no longer a claim"),
+            "sentence": c["sentence"],
+        }
+        for run in earlier
+        for c in run["claims"]
+    ]
+    lines = [
+        [
+            Cell(r["run"], sort=r["run"]),
+            Cell(r["claim"]),
+            Cell(r["verdict"]),
+            Cell(number(r["effect"]), note=interval((r["ci_low"], r["ci_high"])), sort=r["effect"]),
+            Cell(count(r["n"]), sort=r["n"]),
+            Cell(r["verdict_now"]),
+            Cell(r["sentence"], words=True),
+        ]
+        for r in records
+    ]
+    head = ["run that ended", "claim", "verdict then", "effect then", "n", "verdict now", "sentence then"]
+    return (
+        Sheet("Earlier runs", head, lines, records, "As published then, with what was registered then.")
+        if lines
+        else None
+    )
+
+
 def of_seeds(tables: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]], card: str) -> Sheet:
     """What differs between seeds: rows of a lead measure with more than one seed, and effects."""
     rows = [r for t in tables for r in t["rows"] if r["seed_sd"] is not None and r["measure"] == t["measures"][0]]
