@@ -63,6 +63,7 @@ def explain(
         print(f"  make reproduce SCALE={scale} PAPERS={card.key}")
         return
     _verdict(judged, scale)
+    assert data is not None
     _since(cards, card, wanted, data)
     _earlier(before)
     _change(judged, scale, card)
