@@ -187,8 +187,9 @@ def _every_arm(data: Mapping[str, Any]) -> None:
 def _cells(table: Any, where: str) -> list[Any]:
     """One entry per number of a table that is given as rows and columns; null is a number the paper does not have.
 
-    `ours` names the row of our tables beside it: `rows` (row -> arm), `columns` (column -> benchmark and measure), and
-    keys that hold for all columns. `{name}` in an arm is the column's value of that name.
+    `ours` names the row of our tables beside it: `rows` (row -> arm), `columns` (column -> measure, and `data`: the
+    benchmark that the number was measured on), and keys that hold for all columns. `{name}` in an arm is the column's
+    value of that name.
     """
     if not isinstance(table, dict) or "rows" not in table:
         return [table]
@@ -218,4 +219,5 @@ def _beside(ours: Mapping[str, Any], row: str, column: str, where: str) -> dict[
     values = {**of_all, **_mapping(ours["columns"][column], f"{where}.ours.columns.{column}")}
     arm = _filled(ours["rows"][row], column, values, f"{where}.ours.rows.{row}")
     words = _fields(list(ours["rows"].values()))
-    return {"ours": {"arm": arm, **{k: v for k, v in values.items() if k not in words}}}
+    data = {"data": values.pop("data")} if "data" in values else {}
+    return data | {"ours": {"arm": arm, **{k: v for k, v in values.items() if k not in words}}}

@@ -337,8 +337,11 @@ def _check_scales(card: Card, where: str) -> None:
             of_card = [b for scale in scale_names() for b in card.benchmarks_at(scale)]
             _check("benchmark", timing["benchmark"], of_card, f"{where}: timings.{timing['name']}.benchmark")
     for i, reported in enumerate(card.data.get("reported", [])):
-        if "ours" in reported:
-            _check_benchmark(reported["ours"]["benchmark"], f"{where}: reported.{i}.ours.benchmark")
+        if "ours" in reported and not _known_benchmark(reported["data"]):
+            raise ConfigError(
+                f"{where}: reported.{i}: a row of ours stands beside a number on the same data alone, and "
+                f"'{reported['data']}' is no benchmark here; name the benchmark under `data`, or leave `ours` out"
+            )
     for name, spec in nodes.items():
         for role in spec.get("models", {}).values():
             _check("model role", role, _roles() | own_roles, f"{where}: {name}.models")

@@ -52,7 +52,8 @@ claims:
 timings:
   - {name: good_over_noise, a: good, b: noise, n: {desk: 8}}
 reported:
-  - {table: Table 1, source: Table 1, verified: true, columns: [nDCG@10], rows: {good: [0.7], noise: [null]}}
+  - {table: Table 1, data: Toys, source: Table 1, verified: true, columns: [nDCG@10],
+     rows: {good: [0.7], noise: [null]}}
 """
 
 
@@ -84,7 +85,7 @@ def publish(folder: Path) -> Path:
     }
     judge.write_files(results / "judged" / KEY, files)
     published = folder / "reports" / "desk" / KEY
-    shelf.collect(results / "judged" / KEY, published)
+    shelf.collect(results / "judged" / KEY, published, cards)
     now = shelf.read(published)
     paper = pages.Paper(cards[KEY], now.results, now.units, now.examples)
     shelf.write_tables(paper, published, "desk", pages.labels(cards.values()))

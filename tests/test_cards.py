@@ -36,8 +36,8 @@ arms:
 tables: [{name: t, arms: [first, second], measures: [nDCG@10], baseline: first}]
 timings: [{name: faster, a: first, b: second, benchmark: lint/rules, n: {desk: 3}}]
 reported:
-  - {table: one, row: X, column: a, value: 1, source: it, verified: true,
-      ours: {arm: second, benchmark: vital/fever, measure: nDCG@10}}
+  - {table: one, data: vital/fever, row: X, column: a, value: 1, source: it, verified: true,
+      ours: {arm: second, measure: nDCG@10}}
 claims:
   - {id: x-1, origin: paper, sentence: x, kind: superiority, measure: nDCG@10, expr: m(second) - m(first), over: all}
   - {id: x-2, sentence: x, kind: ratio, timing: faster}
@@ -97,7 +97,6 @@ def test_a_good_card_is_accepted(tmp_path: Path) -> None:
         ("{quick: vital-mini/fever}", "{quick: vital-mini/fev}", "stages.vectors.benchmark.quick: unknown benchmark"),
         ("benchmarks: {second: [lint/rules]", "benchmarks: {second: [lint/rule]", "did you mean 'lint/rules'"),
         ("benchmark: lint/rules, n", "benchmark: lint/ruls, n", "timings.faster.benchmark: unknown benchmark"),
-        ("benchmark: vital/fever, measure", "benchmark: vital/feve, measure", "reported.0.ours.benchmark: unknown"),
         ("sample: few", "sample: fwe", "scales.quick.sample has none for arms.second.sample: unknown sample group"),
         ("few: 2", "fewer: 2", "unknown sample group 'few'; did you mean 'fewer'"),
         ("seeds: {second", "seeds: {secnd", "scales.quick.seeds: unknown arm 'secnd'; did you mean 'second'"),
@@ -206,12 +205,30 @@ def test_the_number_in_the_sentence_of_a_ratio_is_its_bound() -> None:
     assert all(bound == pytest.approx(number) for bound, number in said.values()), said
 
 
-def test_what_stands_beside_a_reported_number_is_a_row_of_a_table() -> None:
+def test_no_row_of_ours_stands_beside_a_number_on_other_data(tmp_path: Path) -> None:
+    load_cards(written(tmp_path, GOOD))
+    with pytest.raises(ConfigError, match=r"x\.yaml: reported\.0: .*same data alone.*'FEVER' is no benchmark"):
+        load_cards(written(tmp_path, GOOD.replace("data: vital/fever", "data: FEVER")))
+
+
+def test_what_stands_beside_a_reported_number_is_a_row_of_a_table_on_the_same_data() -> None:
+    beside = 0
     for card in load_cards().values():
         rows = {(arm, m) for t in card.data.get("tables", []) for arm in t["arms"] for m in t["measures"]}
-        for ours in (r["ours"] for r in card.data.get("reported", []) if "ours" in r):
-            assert (ours["arm"], ours["measure"]) in rows, f"{card.key}: no table has {ours}"
-            assert ours["benchmark"] in card.benchmarks_at("desk"), f"{card.key}: {ours} is not run at desk"
+        run = {b for scale in card.data.get("benchmarks", {}) for b in card.benchmarks_at(scale)}
+        for told in (r for r in card.data.get("reported", []) if "ours" in r):
+            beside += 1
+            assert (told["ours"]["arm"], told["ours"]["measure"]) in rows, f"{card.key}: no table has {told}"
+            assert told["data"] in run, f"{card.key}: nothing is run on {told['data']}"
+    assert beside
+
+
+def test_what_was_read_at_second_hand_is_not_called_verified() -> None:
+    hints = ("memory", "third part", "secondary", "review", "copies", "independent")
+    for card in load_cards().values():
+        for told in card.data.get("reported", []):
+            if any(hint in told["source"] for hint in hints):
+                assert not told["verified"], f"{card.key}: {told['source']}"
 
 
 def test_a_card_is_named_by_its_folder_and_file() -> None:

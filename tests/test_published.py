@@ -23,6 +23,7 @@ from rankrepro.cli import check
 from rankrepro.errors import ConfigError
 from rankrepro.files import sha256
 from rankrepro.inspection import inspect
+from rankrepro.judge import earlier
 from rankrepro.judge import results as judge
 from rankrepro.judge.registration import git
 from rankrepro.report import rebuild, shelf
@@ -58,7 +59,7 @@ def test_rows_are_within_their_intervals_and_seeds_are_told(folder: Path) -> Non
 def test_the_tables_are_those_of_the_results(tmp_path: Path) -> None:
     for folder in PAPERS:
         (tmp_path / folder.name).mkdir()
-        for name in JUDGED:
+        for name in (*JUDGED, *(f.name for f in folder.glob(earlier.FILE))):
             shutil.copy(folder / name, tmp_path / folder.name)
     rebuild(tmp_path, "desk")
     other = [f.name for f in PAPERS if (f / "tables.md").read_text() != (tmp_path / f.name / "tables.md").read_text()]

@@ -412,6 +412,125 @@ def mlp_arms(cell: Cell, *, training: Training, sweep: Sweep) -> dict[str, Predi
     return _run(cell, "mlp", training, sweep)
 
 
+# --- the paper's own recipe ------------------------------------------------------------------------------------------
+
+FASTER = 10  # times the paper's learning rate, for the arms that are trained further in as many steps
+PUBLISHED: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {  # z [B, n, K], y, w -> [B, K]
+    "any_f1": lambda z, y, w: 1 - f_beta(1)(confusion(y, amplify(z.sigmoid()), w)),
+    "bce_f1": cross_entropy,
+}
+DECAY, EPSILON = 0.99, 1e-3  # of Keras's BatchNorm
+
+
+def mlp_published(
+    cell: Cell, *, rate: float, epochs: Annotated[int, Size(work=1, rehearsal=1)], batches: int, hidden: int
+) -> dict[str, Predictions]:
+    """The paper's network by its own recipe: Adam at one fixed rate, mini-batches, no search, no held-out rows.
+
+    Variants `mlp_<loss>_published` and, at ten times the rate, `mlp_<loss>_published_x10`, for the F1 loss and
+    cross-entropy. Every fold and arm starts from new weights, which the authors' notebook does not do.
+
+    batches  of an epoch; the paper's are 5 % of a training fold each
+    """
+    benchmark: Any = cell.benchmark
+
+    def task(units: list[str]) -> dict[str, dict[str, list[int]]]:
+        return {u: decided_on(benchmark.tasks[u].folds) for u in units}
+
+    def decided_on(folds: Sequence[Any]) -> dict[str, list[int]]:
+        parts = [Part(f.train_x, f.train_y, f.test_x, (cell.seed, i)) for i, f in enumerate(folds)]
+        scores = train_published(parts, rate, epochs, batches, hidden, cell.history.log)
+        order = np.argsort(np.concatenate([f.rows for f in folds]))
+        decided = (torch.cat(scores) > 0)[torch.as_tensor(order)].to(torch.int64)
+        return {name: decided[:, k].tolist() for k, name in enumerate(published_names())}
+
+    done = cell.map(list(cell.queries), task, batch=1)
+    return {name: Predictions({u: done[u][name] for u in done}) for name in published_names()}
+
+
+def published_names() -> list[str]:
+    """The variants, in the order of columns."""
+    return [f"mlp_{loss}_published{times}" for loss in PUBLISHED for times in ("", f"_x{FASTER}")]
+
+
+def train_published(
+    parts: Sequence[Part],
+    rate: float,
+    epochs: int,
+    batches: int,
+    hidden: int,
+    log: Callable[..., None] = lambda step, **values: None,
+) -> list[Tensor]:
+    """Train the losses of PUBLISHED on every part, at the rate and at FASTER times the rate: four columns.
+
+    Returns the scores z [m, K] of each part's evaluation rows.
+
+    An epoch deals the rows of a fold, shuffled, into `batches` of equal size (to one row). BatchNorm takes mean and
+    variance of the batch in training and their moving averages afterwards, as Keras does.
+    """
+    standard = [standardise(part.fit_x, part.eval_x) for part in parts]
+    rows, d = max(len(x) for x, _ in standard), standard[0][0].shape[1]
+    x = torch.zeros(len(parts), rows, d, dtype=torch.float64)
+    y = torch.zeros(len(parts), rows, dtype=torch.float64)
+    for b, part in enumerate(parts):
+        n = len(part.fit_y)
+        x[b, :n], y[b, :n] = torch.tensor(standard[b][0]), torch.tensor(part.fit_y)
+
+    columns, rngs = len(published_names()), [np.random.default_rng((*part.seed, 1)) for part in parts]
+    rates = torch.tensor([[rate, FASTER * rate] * len(PUBLISHED)] * len(parts), dtype=torch.float64)
+    start, _ = MODELS["mlp"]
+    starts = zip(*(start(d, np.random.default_rng(part.seed), hidden) for part in parts), strict=True)
+    p = [torch.cat(a).repeat(*[1] * (a[0].dim() - 1), columns).requires_grad_() for a in starts]
+    mean = torch.zeros(len(parts), 1, hidden * columns, dtype=torch.float64)
+    variance = torch.ones_like(mean)
+    folds, steps, step = torch.arange(len(parts))[:, None], epochs * batches, 0
+    dealt: list[list[np.ndarray]] = []
+
+    def grads() -> Sequence[Tensor]:
+        nonlocal step, dealt, mean, variance
+        if step % batches == 0:
+            dealt = [
+                np.array_split(rng.permutation(len(part.fit_y)), batches) for rng, part in zip(rngs, parts, strict=True)
+            ]
+        at, w = padded([fold[step % batches] for fold in dealt])
+        h = torch.bmm(x[folds, at], p[0].flatten(2))  # [B, n, hidden * K]
+        share = (w / w.sum(1, keepdim=True))[..., None]
+        m = (share * h).sum(1, keepdim=True)
+        v = (share * (h - m).square()).sum(1, keepdim=True)
+        mean, variance = (DECAY * old + (1 - DECAY) * new.detach() for old, new in ((mean, m), (variance, v)))
+        z = _network(p, (h - m) * (v + EPSILON).rsqrt()).split(2, 2)
+        values = torch.cat([loss(c, y[folds, at], w) for loss, c in zip(PUBLISHED.values(), z, strict=True)], 1)
+        if step % max(1, steps // POINTS) == 0:
+            for row in values.detach().tolist():
+                log(step, **dict(zip(published_names(), row, strict=True)))
+        step += 1
+        return torch.autograd.grad(values.sum(), p)
+
+    OPTIMISERS["adam"](p, grads, rates, steps)
+    with torch.no_grad():
+        normalised = (
+            (torch.tensor(test) @ p[0][b].flatten(1) - mean[b]) * (variance[b] + EPSILON).rsqrt()
+            for b, (_, test) in enumerate(standard)
+        )
+        return [_network([a[b : b + 1] for a in p], h[None])[0] for b, h in enumerate(normalised)]
+
+
+def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Rows of each fold [B, n], the first again where a fold has fewer, and their weights: 1, or 0 for padding."""
+    at = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    w = torch.zeros(at.shape, dtype=torch.float64)
+    for b, own in enumerate(rows):
+        at[b, : len(own)], w[b, : len(own)] = torch.as_tensor(own), 1
+    return at, w
+
+
+def _network(p: Sequence[Tensor], normalised: Tensor) -> Tensor:
+    """What follows the normalisation [B, n, hidden * K] -> z [B, n, K]."""
+    _, gamma, beta, v, bias = p
+    h = (gamma.flatten(2) * normalised + beta.flatten(2)).sigmoid().unflatten(2, gamma.shape[2:])
+    return (h * v).sum(2) + bias
+
+
 def constant(cell: Cell) -> dict[str, Predictions]:
     """The floors of all six metrics, without a model: one answer for every row."""
     benchmark: Any = cell.benchmark

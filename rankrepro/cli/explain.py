@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, Json, Reports, Scale
 from rankrepro.code import METHODS
 from rankrepro.errors import ConfigError, UnknownName
+from rankrepro.judge import earlier
 
 ALPHA = 0.05
 
@@ -34,15 +35,21 @@ def explain(
     wanted = claims.parse(given, card.key, where_of(card))
     data = options.judged(card.key, scale, reports)
     judged = next((c for c in data["papers"][card.key]["claims"] if c["id"] == wanted.id), None) if data else None
+    before = earlier.of_claim(earlier.runs(reports / scale / card.key), wanted.id)
     if as_json:
-        text.dump({"paper": card.key, "scale": scale, "claim": given, "result": judged})
+        then = [{"ended": ended, **told} for ended, told in before]
+        text.dump({"paper": card.key, "scale": scale, "claim": given, "result": judged, "earlier": then})
         return
     print(f"{card.key}: {text.plain(card.title)} ({card.year})")
     print(f"{wanted.id} ({wanted.role}; {claims.ORIGINS[wanted.origin]})\n")
-    text.paragraph(wanted.sentence, "  ")
-    if wanted.restated:
+    words = judged or {"sentence": wanted.sentence, "restated": wanted.restated}
+    text.paragraph(words["sentence"], "  ")
+    if words["sentence"] != wanted.sentence:
+        text.heading("worded anew since; the verdict is of the sentence above, the card now says")
+        text.paragraph(wanted.sentence, "  ")
+    if words["restated"]:
         text.heading("what is tested here instead, and why")
-        text.paragraph(wanted.restated, "  ")
+        text.paragraph(words["restated"], "  ")
     if wanted.kind is None or not (wanted.expression or wanted.timing):
         _untested(card, wanted)
         return
@@ -56,6 +63,9 @@ def explain(
         print(f"  make reproduce SCALE={scale} PAPERS={card.key}")
         return
     _verdict(judged, scale)
+    assert data is not None
+    _since(cards, card, wanted, data)
+    _earlier(before)
     _change(judged, scale, card)
     text.heading("the units")
     print(f"  {reports / scale / card.key / 'units.json.gz'}")
@@ -215,6 +225,26 @@ def _verdict(c: Mapping[str, Any], scale: str) -> None:
     if g := c["guard"]:
         said = f"{text.number(g['effect'])} {text.interval(g['ci'])} on {_place(g['benchmark'])}"
         print(f"\n  guard {'passed' if g['passed'] else 'failed'}: {g['expr']} is {said}")
+
+
+def _since(cards: Mapping[str, Card], card: Card, claim: Claim, data: Mapping[str, Any]) -> None:
+    """Whether the card says today what the verdict was given on."""
+    from rankrepro.judge.registration import registration
+    from rankrepro.plan import load_scale
+
+    now = registration(card, cards, load_scale(data["scale"])).claims[claim.id]
+    if data["provenance"]["registered"].get(claim.id) != now:
+        said = "What this claim compares has changed since: the verdict is of what was registered in commit "
+        text.paragraph(f"{said}{data['claims_commit'] or 'none'}, and what is said to be tested is of now.", "  ")
+
+
+def _earlier(before: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Verdicts of runs before what is registered was changed."""
+    if before:
+        text.heading("earlier runs, before what is registered or a budget was changed")
+        for ended, told in before:
+            effect = f"{text.number(told['effect'])} {text.interval(told['ci'])}, n {told['n']}"
+            print(f"  {ended}: {told['verdict']}, {effect}")
 
 
 def _place(benchmark: str) -> str:

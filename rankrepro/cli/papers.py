@@ -13,6 +13,7 @@ from rankrepro.cards import Card, load_cards
 from rankrepro.cli import options, text
 from rankrepro.cli.options import REPORTS, Json, Reports, Scale
 from rankrepro.errors import UnknownName
+from rankrepro.judge import earlier
 from rankrepro.plan import stale
 
 
@@ -102,8 +103,10 @@ def show(paper: str, scale: Scale = "desk", reports: Reports = REPORTS) -> None:
         _arms(cards, card)
     _claims(card, scale, data, cards)
     if data:
+        _earlier(earlier.runs(reports / scale / paper))
         _tables(data["papers"][paper])
         _cost(data)
+    _reported(card)
     if card.notes:
         text.heading("notes and limits")
         text.paragraph(card.notes, "  ")
@@ -154,10 +157,24 @@ def _claims(card: Card, scale: str, data: Mapping[str, Any] | None, cards: Mappi
                 text.interval(result.get("ci")),
                 text.probability(result.get("p_holm")),
                 result.get("n") or text.NONE,
-                claim["sentence"],
+                result.get("sentence", claim["sentence"])
+                + (" (worded anew since)" if result and result["sentence"] != claim["sentence"] else ""),
             )
         )
     text.table(("claim", "verdict", "effect", "95 % interval", "p (Holm)", "n", "sentence"), rows, "  ")
+
+
+def _earlier(runs: Sequence[Mapping[str, Any]]) -> None:
+    """What was published before what is registered, or a budget, was changed."""
+    for run in runs:
+        text.heading(f"an earlier run, ended on {run['ended']}; changed after it")
+        for line in run["changed"]:
+            text.paragraph(f"- {line}", "  ")
+        rows = [
+            (c["id"], c["verdict"], text.number(c["effect"]), text.interval(c["ci"]), c["n"] or text.NONE)
+            for c in run["claims"]
+        ]
+        text.table(("claim", "verdict then", "effect", "95 % interval", "n"), rows, "  ")
 
 
 def _tables(paper: Mapping[str, Any]) -> None:
@@ -209,6 +226,23 @@ def _cost(data: Mapping[str, Any]) -> None:
         f"{text.duration(totals['cell_wall_s'])} of wall time on {totals['cores']} cores"
     )
     print(f"  judged by commit {data['commit'] or 'none'}, claims of commit {data['claims_commit'] or 'none'}")
+
+
+def _reported(card: Card) -> None:
+    """The paper's own numbers; those that were not verified apart."""
+    told = card.data.get("reported", [])
+    for heading, verified in (
+        ("reported by the paper, on its own data and models", True),
+        ("reported, and not verified: at second hand or from memory", False),
+    ):
+        rows = [
+            (r["table"], r["data"], r["row"], r["column"], r["value"], r["source"])
+            for r in told
+            if r["verified"] == verified
+        ]
+        if rows:
+            text.heading(heading)
+            text.table(("where", "data", "row", "column", "reported", "source"), rows, "  ")
 
 
 def _commands(card: Card, scale: str) -> None:

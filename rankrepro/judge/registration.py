@@ -9,7 +9,7 @@ claim. Names of arms, stages and modules are not, nor are words, predicted secon
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,12 +39,16 @@ class Registration:
 
 def registration(card: Card, cards: Mapping[str, Card], scale: Mapping[str, Any]) -> Registration:
     """What `card` registers at a scale. `cards`: all of them, for the arms of others that its claims read."""
-    world = _World(cards, scale)
-    parsed = claims.of(card)
     return Registration(
-        {claim.id: digest_of(world.claim(card, claim)) for claim in parsed},
-        {claim.id: digest_of([claim.sentence, claim.restated, claim.quantity, claim.origin]) for claim in parsed},
+        {claim: digest_of(part) for claim, part in spelt(card, cards, scale).items()},
+        {c.id: digest_of([c.sentence, c.restated, c.quantity, c.origin]) for c in claims.of(card)},
     )
+
+
+def spelt(card: Card, cards: Mapping[str, Card], scale: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Claim -> what is registered of it, spelt out: what `registration` hashes."""
+    world = _World(cards, scale)
+    return {claim.id: world.claim(card, claim) for claim in claims.of(card)}
 
 
 @cache
@@ -228,10 +232,20 @@ def _log() -> dict[str, Commit]:
 @cache
 def registered_at(commit: str, key: str, scale: str) -> Registration | None:
     """What the card registered in a commit; None where it was not there or could not be read as it is read today."""
+    return _at(commit, key, scale, registration)
+
+
+def spelt_at(commit: str, key: str, scale: str) -> dict[str, dict[str, Any]] | None:
+    """The same spelt out."""
+    return _at(commit, key, scale, spelt)
+
+
+def _at(commit: str, key: str, scale: str, make: Callable[..., Any]) -> Any:
+    """What `make` says of the cards and the scale as they were in a commit."""
     files = _files(commit)
     try:
         cards = {k: card for k, blob in files.items() if (card := _card(blob, k)) is not None}
-        return registration(cards[key], cards, _scale_at(files, scale)) if key in cards else None
+        return make(cards[key], cards, _scale_at(files, scale)) if key in cards else None
     except (RankReproError, KeyError, TypeError, AttributeError, ValueError, StopIteration):
         return None
 

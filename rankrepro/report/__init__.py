@@ -13,6 +13,7 @@ from typing import Any
 
 from rankrepro.cards import Card, load_cards
 from rankrepro.errors import ConfigError
+from rankrepro.judge import earlier
 from rankrepro.judge.results import SCHEMA
 from rankrepro.plan import stale
 from rankrepro.report import charts, jobs, pages, sheets, shelf
@@ -23,12 +24,13 @@ FEW = 3  # the most papers whose tables the summary of a run shows
 
 def render(papers: list[str], scale: str, results: Path, reports: Path) -> None:
     """Copy the judged files of `papers` to `reports/<paper>/`, make all pages, and write `reports/summary.md` last."""
+    cards = load_cards()
     for key in papers:
-        shelf.collect(results / "judged" / key, reports / key)
+        shelf.collect(results / "judged" / key, reports / key, cards)
     if run := jobs.gather(results):
         (reports / "jobs").mkdir(exist_ok=True)
         (reports / "jobs" / "jobs.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    every = rebuild(reports, scale)
+    every = rebuild(reports, scale, cards)
     summary = pages.environment().get_template("summary.md")
     shown = [p for p in every if p.key in papers]
     temporary = reports / "summary.md.tmp"
@@ -98,8 +100,8 @@ def load(card: Card, folder: Path, scale: str) -> Paper:
             f"{file} is not a result of '{card.key}' at scale {scale} in the present format; "
             f"run `make reproduce SCALE={scale} PAPERS={card.key}` again, or remove it"
         )
-    examples = folder / "examples.json"
-    return Paper(card, results, shelf.read_json(folder / "units.json.gz"), shelf.read_json(examples))
+    units, examples = (shelf.read_json(folder / name) for name in ("units.json.gz", "examples.json"))
+    return Paper(card, results, units, examples, earlier=earlier.runs(folder))
 
 
 def pivot(table: Mapping[str, Any], measure: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rankrepro import benchmarks, sizes
 from rankrepro.cards import Card, qualify, scale_names
 from rankrepro.claims import KINDS, ORIGINS
 from rankrepro.errors import UnknownName
+from rankrepro.judge import earlier
 from rankrepro.plan import load_scale
 from rankrepro.report import charts, history, sentences, sheets, text
 
@@ -55,6 +56,7 @@ class Paper:
     units: Mapping[str, Any] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
     stale: str = ""  # why today's code would compute something else
+    earlier: Sequence[Mapping[str, Any]] = ()  # published before what is registered was changed
 
     @property
     def key(self) -> str:
@@ -249,12 +251,16 @@ def words_and_tables(paper: Paper, scale: str, labels: Mapping[str, str] | None 
         "card": paper.card,
         "data": paper.results,
         "claims": claims,
+        "earlier": {c["id"]: earlier.of_claim(paper.earlier, c["id"]) for c in claims},
+        "runs": paper.earlier,
         "said": verdicts,
         "tables": [(t, sheets.of_table(t, key)) for t in results["tables"] if t["rows"]],
         "made": {
             "claims": sheets.of_claims(claims, verdicts),
             "timings": sheets.of_timings(results["timings"], key) if results["timings"] else None,
-            "reported": sheets.of_reported(results["reported"], ours(paper), key) if results["reported"] else None,
+            "reported": sheets.of_reported(results["reported"], beside := ours(paper), key),
+            "earlier": sheets.of_earlier(paper.earlier, claims),
+            "unverified": sheets.of_reported(results["reported"], beside, key, verified=False),
             "sizes": sheets.of_sizes(claims, results["sizes"]),
             "seeds": sheets.of_seeds(results["tables"], claims, key),
             "cells": sheets.of_cells(results["cells"], key),
@@ -318,10 +324,12 @@ def drawn(paper: Paper) -> list[charts.Figure]:
 
 
 def ours(paper: Paper) -> list[Mapping[str, Any] | None]:
-    """For each reported number, the row of ours that the card sets beside it (`ours: {arm, benchmark, measure}`)."""
+    """For each reported number, the row on the same data that the card sets beside it (`ours: {arm, measure}`)."""
     rows = {(r["arm"], r["benchmark"], r["measure"]): r for t in paper.page["tables"] for r in t["rows"]}
-    named = [r.get("ours") for r in paper.page["reported"]]
-    return [n and rows.get((qualify(paper.card, n["arm"]), n["benchmark"], n["measure"])) for n in named]
+    return [
+        (named := r.get("ours")) and rows.get((qualify(paper.card, named["arm"]), r.get("data"), named["measure"]))
+        for r in paper.page["reported"]
+    ]
 
 
 def examples(paper: Paper) -> dict[str, list[dict[str, Any]]]:

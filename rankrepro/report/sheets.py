@@ -287,38 +287,79 @@ def of_timings(timings: Sequence[Mapping[str, Any]], card: str) -> Sheet:
     )
 
 
-def of_reported(reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any] | None], card: str) -> Sheet:
-    """The paper's numbers, and beside each the row of ours that the card names for it."""
-    pairs = sorted(zip(reported, ours, strict=True), key=lambda pair: pair[1] is None)  # first what can be compared
-    lines = []
-    for r, row in pairs:
-        value = r["value"] if isinstance(r["value"], str) else f"{r['value']:g}"
-        mine = _value({**row, "against": None}, ()) if row else Cell(NONE)
-        about = f"{short(row['arm'], card)}, {row['measure']} on {row['benchmark']}" if row else NONE
-        source = r["source"] + ("" if r["verified"] else " (unverified)")
-        lines.append(
-            [
-                Cell(r["table"], words=True),
-                Cell(r["row"], words=True),
-                Cell(r["column"], words=True),
-                Cell(value, sort=r["value"] if not isinstance(r["value"], str) else None),
-                mine,
-                Cell(about, words=True),
-                Cell(source, words=True),
-            ]
-        )
-    records = [
-        dict(r)
-        | {"ours": row and row["value"], "ours_ci_low": row and row["ci"][0], "ours_ci_high": row and row["ci"][1]}
-        for r, row in pairs
-    ]
-    head = ["where", "row", "column", "reported", "ours", "our row", "source"]
+def of_reported(
+    reported: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any] | None], card: str, verified: bool = True
+) -> Sheet | None:
+    """The paper's numbers that were verified, or those that were not; None if there are none.
+
+    ours: for each number the row of ours on the same data, where the card names one; there are columns for it only if
+    it was run.
+    """
+    told = [(r, row) for r, row in zip(reported, ours, strict=True) if r.get("verified", False) == verified]
+    if not told:
+        return None
+    beside = any(row for _, row in told)
+    lines, records = [], []
+    for r, row in sorted(told, key=lambda pair: pair[1] is None):  # first what can be compared
+        words = isinstance(r["value"], str)
+        line = [Cell(r[key], words=True) for key in ("table", "row", "column")]
+        line += [Cell(r.get("data", NONE), words=True)]
+        line += [Cell(r["value"] if words else f"{r['value']:g}", sort=None if words else r["value"])]
+        record = dict(r)
+        if beside:
+            about = f"{short(row['arm'], card)}, {row['measure']}" if row else NONE
+            line += [_value({**row, "against": None}, ()) if row else Cell(NONE), Cell(about, words=True)]
+            low, high = row["ci"] if row else (None, None)
+            record |= {"ours": row and row["value"], "ours_ci_low": low, "ours_ci_high": high}
+        lines.append([*line, Cell(r["source"], words=True)])
+        records.append(record)
+    head = ["where", "row", "column", "data", "reported", *(["ours", "our row"] if beside else []), "source"]
     return Sheet(
-        "Reported and reproduced",
+        "Reported by the paper" if verified else "Reported, and not verified",
         head,
         lines,
         records,
-        "Reported numbers are the paper's own, from its data and models; ours are from this scale.",
+        "The paper's own numbers, from its data and models."
+        if verified
+        else "At second hand or from memory: nobody here has read these numbers in the paper.",
+    )
+
+
+def of_earlier(earlier: Sequence[Mapping[str, Any]], claims: Sequence[Mapping[str, Any]]) -> Sheet | None:
+    """Each claim of each earlier run beside what the page says now; None if there is no earlier run."""
+    now = {c["id"]: c["verdict"] for c in claims}
+    records = [
+        {
+            "run": run["ended"],
+            "claim": c["id"],
+            "verdict": c["verdict"],
+            "effect": c["effect"],
+            "ci_low": c["ci"][0],
+            "ci_high": c["ci"][1],
+            "n": c["n"],
+            "verdict_now": now.get(c["id"], "no longer a claim"),
+            "sentence": c["sentence"],
+        }
+        for run in earlier
+        for c in run["claims"]
+    ]
+    lines = [
+        [
+            Cell(r["run"], sort=r["run"]),
+            Cell(r["claim"]),
+            Cell(r["verdict"]),
+            Cell(number(r["effect"]), note=interval((r["ci_low"], r["ci_high"])), sort=r["effect"]),
+            Cell(count(r["n"]), sort=r["n"]),
+            Cell(r["verdict_now"]),
+            Cell(r["sentence"], words=True),
+        ]
+        for r in records
+    ]
+    head = ["run that ended", "claim", "verdict then", "effect then", "n", "verdict now", "sentence then"]
+    return (
+        Sheet("Earlier runs", head, lines, records, "As published then, with what was registered then.")
+        if lines
+        else None
     )
 
 

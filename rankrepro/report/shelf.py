@@ -16,6 +16,7 @@ from rankrepro import benchmarks
 from rankrepro.cards import ROOT, Card
 from rankrepro.errors import ConfigError, RankReproError
 from rankrepro.files import sha256
+from rankrepro.judge import earlier
 from rankrepro.judge import results as judge
 from rankrepro.judge.costs import union
 from rankrepro.judge.published import Difference, Files, Published, differences, judged_again, read, read_json
@@ -25,7 +26,7 @@ from rankrepro.report import pages, sheets
 from rankrepro.report.pages import Paper
 
 PUBLISHED = ROOT / "reports" / "desk"
-FILES = ("results.json", "units.json.gz", "examples.json", "tables.md")
+FILES = ("results.json", "units.json.gz", "examples.json", "tables.md", earlier.FILE)  # the last only if there is any
 MANIFEST = "manifest.json"
 ROUNDED = 2e-4  # differences of examples have four digits
 MILLISECOND = 2e-3  # totals have three
@@ -49,9 +50,13 @@ class Verified:
 # --- files of a paper ------------------------------------------------------------------------------------------------
 
 
-def collect(judged: Path, folder: Path) -> None:
-    """Copy results.json, examples.json and units.json (compressed, always to the same bytes)."""
+def collect(judged: Path, folder: Path, cards: Mapping[str, Card]) -> None:
+    """Copy results.json, examples.json and units.json (compressed, always to the same bytes).
+
+    The verdicts of results that these supersede are kept in earlier.json.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    earlier.keep(folder, read_json(judged / "results.json"), cards)
     for name in ("results", "examples"):
         shutil.copyfile(judged / f"{name}.json", folder / f"{name}.json")
     (folder / "units.json.gz").write_bytes(gzip.compress((judged / "units.json").read_bytes(), mtime=0))
@@ -141,10 +146,11 @@ def _faults(
     if results["provenance"]["judge"] != judge.code():
         yield f"another judge made it than the code as it stands: {again}"
     yield from _commits(card.key, results)
+    yield from _earlier(folder)
     for claim in values.page["claims"]:
         if claim["verdict"] == "placebo passed":
             yield f"placebo '{claim['id']}' passed: mend the arm, its claim means nothing"
-    if (folder / "tables.md").read_text(encoding="utf-8") != _tables_of(card, values, labels):
+    if (folder / "tables.md").read_text(encoding="utf-8") != _tables_of(folder, card, values, labels):
         yield "tables.md is not what results.json and the card say: run `rankrepro report`"
     yield from _changed(folder)
 
@@ -198,24 +204,39 @@ def _commits(key: str, results: Mapping[str, Any]) -> Iterator[str]:
     if git("rev-parse", "--is-shallow-repository") != "false":
         return
     for name in ("commit", "claims_commit"):
-        commit = results[name]
-        if commit is None or git("merge-base", "--is-ancestor", commit, "HEAD") is None:
-            yield f"{name} {commit} is no commit of this history"
+        if not _in_history(results[name]):
+            yield f"{name} {results[name]} is no commit of this history"
             return
     then = registered_at(results["claims_commit"], key, results["scale"])
     if then is not None and then.claims != results["provenance"]["registered"]:
         yield f"claims_commit {results['claims_commit']}: something else was registered then"
 
 
-def _tables_of(card: Card, values: Published, labels: Mapping[str, str]) -> str:
+def _in_history(commit: str | None) -> bool:
+    """True where only a part of the history is known."""
+    if git("rev-parse", "--is-shallow-repository") != "false":
+        return True
+    return commit is not None and git("merge-base", "--is-ancestor", commit, "HEAD") is not None
+
+
+def _earlier(folder: Path) -> Iterator[str]:
+    """Earlier runs whose commits the history does not know."""
+    for run in earlier.runs(folder):
+        if not _in_history(run["commit"]):
+            yield f"{earlier.FILE}: the run of {run['ended']} was judged by {run['commit']}, no commit of this history"
+            return
+
+
+def _tables_of(folder: Path, card: Card, values: Published, labels: Mapping[str, str]) -> str:
     files = values.files
-    return tables(Paper(card, files.results, files.units, files.examples), files.results["scale"], labels)
+    paper = Paper(card, files.results, files.units, files.examples, earlier=earlier.runs(folder))
+    return tables(paper, files.results["scale"], labels)
 
 
 def _changed(folder: Path) -> Iterator[str]:
     told = read_json(folder / MANIFEST)["files"]
     for name in FILES:
-        if told.get(name) != sha256(folder / name):
+        if told.get(name) != (sha256(folder / name) if (folder / name).exists() else None):
             yield f"{name} has changed since it was published ({MANIFEST})"
             return
 
@@ -262,9 +283,9 @@ def judge_again(key: str, cards: Mapping[str, Card], results: Path, published: P
     }
     with tempfile.TemporaryDirectory() as judged:
         judge.write_files(Path(judged), files_now)
-        collect(Path(judged), folder)
+        collect(Path(judged), folder, cards)
     now = read(folder)
-    paper = Paper(card, now.results, now.units, now.examples)
+    paper = Paper(card, now.results, now.units, now.examples, earlier=earlier.runs(folder))
     write_tables(paper, folder, files.results["scale"], pages.labels(cards.values()))
     then = {claim["id"]: claim["verdict"] for claim in values.page["claims"]}
     return [

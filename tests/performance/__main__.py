@@ -149,7 +149,7 @@ def report(folder: Path) -> dict[str, float]:
     cards = load_cards()
     write(folder / "made-up", cards, list(cards), units=200)
     for key in cards:
-        collect(folder / "made-up" / "judged" / key, folder / "reports" / "desk" / key)
+        collect(folder / "made-up" / "judged" / key, folder / "reports" / "desk" / key, cards)
     return best("-m", "rankrepro", "report", "--reports", str(folder / "reports"))
 
 

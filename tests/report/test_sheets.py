@@ -24,11 +24,12 @@ def all_sheets(key: str) -> list[Sheet]:
     page = judged(CARDS, key, units=12)["results"]["papers"][key]
     timings = {t["name"]: t for t in page["timings"]}
     words = {c["id"]: sentences.verdict(c, key, timings) for c in page["claims"]}
+    nothing = [None] * len(page["reported"])
     every = [s for t in page["tables"] for s in sheets.of_table(t, key)]
     every += [
         sheets.of_claims(page["claims"], words),
         sheets.of_timings(page["timings"], key),
-        sheets.of_reported(page["reported"], [None] * len(page["reported"]), key),
+        *filter(None, (sheets.of_reported(page["reported"], nothing, key, verified) for verified in (True, False))),
         sheets.of_seeds(page["tables"], page["claims"], key),
         sheets.of_cells(page["cells"], key),
     ]
@@ -52,6 +53,24 @@ def test_the_records_hold_every_number_of_the_results() -> None:
         assert float(record["value"]) == row["value"]
         assert [float(record["ci_low"]), float(record["ci_high"])] == row["ci"]
         assert record["against_letter"] == ((row["against"] or {}).get("letter") or "")
+
+
+def test_unverified_numbers_stand_apart_and_ours_only_beside_the_same_data() -> None:
+    def number(row: str, **more: Any) -> dict[str, Any]:
+        return {"table": "t", "data": "Oxford", "row": row, "column": "mAP", "value": 80.2, "source": "s", **more}
+
+    told = [number("read", verified=True), number("remembered", verified=False), number("not said")]
+    row = {"arm": "x.a", "benchmark": "b", "measure": "mAP-H", "value": 0.59, "ci": [0.5, 0.7], "n": 3, "seeds": 1,
+           "seed_sd": None, "cost": {}}  # fmt: skip
+    read, rest = (sheets.of_reported(told, [None] * 3, "x", verified) for verified in (True, False))
+    assert read and rest
+    assert [r["row"] for r in read.records] == ["read"] and "not verified" not in read.title
+    assert [r["row"] for r in rest.records] == ["remembered", "not said"] and "not verified" in rest.title
+    assert all("Oxford" in [cell.value for cell in line] for line in [*read.lines, *rest.lines])
+    assert "ours" not in read.head, "no row of ours is on the paper's data"
+    beside = sheets.of_reported(told, [row, None, None], "x")
+    assert beside and beside.head.index("ours") == beside.head.index("reported") + 1
+    assert sheets.of_reported(told[:1], [None], "x", verified=False) is None
 
 
 def test_the_best_of_a_column_is_no_ceiling() -> None:

@@ -131,13 +131,13 @@ def test_units_are_packed_to_the_same_bytes(tmp_path: Path) -> None:
     judged = tmp_path / "judged"
     judged.mkdir()
     for name in ("results", "units", "examples"):
-        (judged / f"{name}.json").write_text('{"x": 1}')
-    report.shelf.collect(judged, tmp_path / "one")
-    report.shelf.collect(judged, tmp_path / "two")
+        (judged / f"{name}.json").write_text('{"scale": "quick"}')
+    report.shelf.collect(judged, tmp_path / "one", CARDS)
+    report.shelf.collect(judged, tmp_path / "two", CARDS)
     packed = (tmp_path / "one" / "units.json.gz").read_bytes()
     assert packed == (tmp_path / "two" / "units.json.gz").read_bytes()
     assert packed[4:8] == bytes(4)  # no time inside
-    assert json.loads(gzip.decompress(packed)) == {"x": 1}
+    assert json.loads(gzip.decompress(packed)) == {"scale": "quick"}
 
 
 def test_stale_and_not_run_are_marked(site: Path) -> None:

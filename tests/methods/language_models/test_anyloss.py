@@ -416,3 +416,72 @@ def test_shuffled_labels_leave_nothing_to_learn(make_cell: MakeCell) -> None:
         for name in ("any_bacc", "any_bacc_shuffled")
     )
     assert plain > 0.8 and abs(shuffled - 0.5) < 0.12
+
+
+# --- the paper's own recipe ---
+
+
+@pytest.mark.parametrize(("name", "times"), [("any_f1", 1), ("any_f1", 10), ("bce_f1", 1), ("bce_f1", 10)])
+def test_a_column_of_the_papers_recipe_is_what_torch_trains_alone(name: str, times: int) -> None:
+    """One fold by torch's modules and Adam, with the batches of that fold, whatever is trained beside it."""
+    rate, epochs, batches = 0.01, 4, 5
+    every = parts((60, 43, 52))
+    part = every[1]
+    together = anyloss.train_published(every, rate, epochs, batches, 2)[1]
+
+    x, test = (torch.tensor(a) for a in standardise(part.fit_x, part.eval_x))
+    y = torch.tensor(part.fit_y).double()
+    w, _, _, v, _ = columns.mlp_start(x.shape[1], np.random.default_rng(part.seed), 2)
+    hidden = torch.nn.Linear(x.shape[1], 2, bias=False, dtype=torch.float64)
+    norm = torch.nn.BatchNorm1d(2, eps=1e-3, momentum=None, dtype=torch.float64)
+    out = torch.nn.Linear(2, 1, dtype=torch.float64)
+    with torch.no_grad():
+        hidden.weight.copy_(w[0, :, :, 0].T)
+        out.weight.copy_(v[0, 0, :, 0][None])
+        out.bias.zero_()
+    network = torch.nn.Sequential(hidden, norm, torch.nn.Sigmoid(), out)
+    adam = torch.optim.Adam(network.parameters(), lr=rate * times, eps=1e-7)
+    rng, mean, variance = np.random.default_rng((*part.seed, 1)), torch.zeros(2), torch.ones(2)
+    for _ in range(epochs):
+        for rows in np.array_split(rng.permutation(len(y)), batches):
+            p = network(x[rows])[:, 0].sigmoid()
+            if name == "any_f1":
+                yh = 1 / (1 + (-73 * (p - 0.5)).exp())
+                loss = 1 - 2 * (y[rows] * yh).sum() / (y[rows].sum() + yh.sum())
+            else:
+                loss = torch.nn.functional.binary_cross_entropy(p, y[rows])
+            with torch.no_grad():  # Keras's moving averages, of the variance that divides by n
+                h = hidden(x[rows])
+                mean, variance = 0.99 * mean + 0.01 * h.mean(0), 0.99 * variance + 0.01 * h.var(0, unbiased=False)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+    with torch.no_grad():
+        norm.running_mean, norm.running_var = mean, variance
+        alone = network.eval()(test)[:, 0]
+    column = anyloss.published_names().index(f"mlp_{name}_published" + ("" if times == 1 else "_x10"))
+    torch.testing.assert_close(together[:, column], alone, rtol=1e-6, atol=1e-8)
+
+
+def test_an_epoch_of_the_papers_recipe_deals_every_row_once() -> None:
+    at, w = anyloss.padded([np.array([3, 1, 2]), np.array([5, 4])])
+    assert at.tolist() == [[3, 1, 2], [5, 4, 0]] and w.tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_the_papers_recipe_answers_every_row_in_its_order_and_resumes(make_cell: MakeCell, tmp_path) -> None:
+    tasks = {name: task_of(120, seed=seed) for seed, name in enumerate(("a", "b"))}
+
+    def run() -> dict:
+        cell = make_cell({t: t for t in tasks}, {}, benchmark=TabularBenchmark("t", tasks), shards=tmp_path)
+        outputs = anyloss.mlp_published(cell, rate=0.01, epochs=60, batches=5, hidden=2)
+        assert set(cell.history.record()) == set(outputs)
+        return {name: p.values for name, p in outputs.items()}
+
+    first = run()
+    assert list(first) == [f"mlp_{n}" for n in ("any_f1_published", "any_f1_published_x10", "bce_f1_published",
+                                                "bce_f1_published_x10")]  # fmt: skip
+    for name, task in tasks.items():
+        y = task.train_labels.max(0)
+        assert len(first["mlp_bce_f1_published"][name]) == len(y)
+        assert reference.f1_score(y, first["mlp_bce_f1_published_x10"][name]) > 0.6
+    assert run() == first
