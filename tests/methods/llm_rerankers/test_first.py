@@ -10,6 +10,7 @@ import pytest
 import torch
 from cells import make_cell
 from scipy.stats import kendalltau
+from tokenizers_support import qwen2, with_tokenizer
 
 from methods.controls import first_stages, listwise
 from methods.llm_rerankers import first
@@ -220,6 +221,37 @@ def test_training_reads_the_scores_that_decoding_reads(lm: Any, small: Benchmark
         place = prompts.identifiers.first(4)
         z = prompts.scores(context, context.read_to_last([place.common], last), place)[0]
         assert (data.read(np.array([i]))[1][0] - z).abs().max() < 0.01 * z.abs().max()
+
+
+@torch.inference_mode()
+def test_identifiers_of_several_tokens_are_trained_and_read_alike() -> None:
+    """Among 17 letters O and Q are "[" and a letter here, where the others are one token: windows of A to Q."""
+    lm = with_tokenizer(qwen2())
+    texts = {f"p{i}": Document(f"p{i}", f"Place {i}", f"A city with {i} bridges.") for i in range(17)}
+    queries = {"a": Query("a", "bridges", "train"), "b": Query("b", "a city of the north", "validation")}
+    benchmark = Benchmark("test/bridges", queries, texts)
+    ranks = np.array([np.random.default_rng(i).permutation(17) + 1 for i in range(2)])
+    ranks[0] = (ranks[0] - ranks[0, 14]) % 17 + 1  # its answer begins with O, the other one's does not
+    assert ranks[0].argmin() == 14 != ranks[1].argmin() and ranks[1].argmin() != 16
+    data = {
+        "queries": np.arange(2), "documents": np.tile(np.arange(17), (2, 1)), "ranks": ranks, "permuted": ranks[::-1],
+        "relevant": ranks == 1, "train": np.array([True, False]),
+    }  # fmt: skip
+    lower = first.lower(train_cell(benchmark, lm, {"windows": data}), top=1, passage_tokens=12, batch=2)
+    windows = read_by(lm, benchmark, {"windows": data, "lower": lower}, top=Top(lm, 1))
+    hidden, s = windows.read(np.arange(2))
+    prompts = Listwise(lm, make_cell().meter, 12)
+    shown = [Window(q, query.text, tuple(texts.values())) for q, query in queries.items()]
+    context, last = prompts.read(shown)
+    place = prompts.identifiers.first(17)
+    expected = prompts.scores(context, context.read_to_last([place.common] * 2, last), place)
+    assert len(place.nodes) == 2 and (s - expected).abs().max() < 0.02 * expected.abs().max()
+    np.testing.assert_allclose(windows.scores(np.arange(2)), s.numpy(), atol=1e-3)
+    ends = [int((row != first.IGNORED).sum()) for row in windows.tokens]
+    assert ends[0] == ends[1] + 1 and hidden.shape[1] == max(ends)  # "[", "O" is a token more than "[B"
+    for row, end, order in zip(windows.tokens, ends, ranks.argsort(1), strict=True):
+        assert row[: end - 1].tolist() == prompts.identifiers.answer(order.tolist())
+        assert row[end - 1] == lm.tokenizer.eos_token_id and set(row[end:]) <= {first.IGNORED}
 
 
 @torch.inference_mode()

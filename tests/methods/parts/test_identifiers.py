@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tokenizers_support import BLANKS, GPT2_CUT, byte_level, metaspace, qwen2, with_tokenizer
 
 from methods.parts.language import llm
 from methods.parts.language.identifiers import Identifiers, Place
@@ -18,48 +18,6 @@ from rankrepro.cell import Meter
 from rankrepro.errors import ConfigError
 from rankrepro.models.miniatures import LLAMA_CUT
 
-GPT2_CUT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-QWEN_CUT = LLAMA_CUT.replace(r"\p{N}{1,3}", r"\p{N}")
-WORDS = ["[A", "[B", "[C", "[D", "[E", "[F", "[G", "[H"]  # O is not among what has a token with its bracket
-
-
-def byte_level(cut: str, merges: Sequence[tuple[str, str]]) -> Any:
-    """Byte-level BPE: text is cut by a regular expression, then pieces are merged, as GPT-2, Llama 3 and Qwen2 do."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate([*alphabet, *("".join(m) for m in merges), "<end>"])}
-    bpe = Tokenizer(models.BPE(vocabulary, list(merges)))
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(cut), "isolated"), as_bytes])
-    bpe.decoder = decoders.ByteLevel()
-    return wrapped(bpe)
-
-
-def metaspace(merges: Sequence[tuple[str, str]]) -> Any:
-    """BPE over whole words with a mark for the blank, before the first word too: Mistral's, of SentencePiece."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = sorted({chr(i) for i in range(33, 127)} | {"▁", "\n"})
-    vocabulary = {token: i for i, token in enumerate([*alphabet, *("".join(m) for m in merges), "<end>"])}
-    bpe = Tokenizer(models.BPE(vocabulary, list(merges)))
-    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    bpe.decoder = decoders.Metaspace(prepend_scheme="first")
-    return wrapped(bpe)
-
-
-def wrapped(tokenizer: Any) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    template = (
-        "{% for m in messages %}user {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}answer\n{% endif %}"
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<end>", chat_template=template, clean_up_tokenization_spaces=False
-    )
-
-
-BLANKS = [("Ġ", ">"), ("Ġ", "[")]
 FAMILIES: dict[str, tuple[Callable[[], Any], list[str], list[str], list[str]]] = {
     # the tokenizer; [A] as the first identifier, as a later one; [O] as the first one, through their letters
     "gpt-2": (lambda: byte_level(GPT2_CUT, BLANKS), ["[", "A"], ["Ġ>", "Ġ[", "A"], ["[", "O"]),
@@ -68,7 +26,7 @@ FAMILIES: dict[str, tuple[Callable[[], Any], list[str], list[str], list[str]]] =
         ["[A"], ["Ġ>", "Ġ[", "A"], ["[O"],
     ),
     "qwen2": (
-        lambda: byte_level(QWEN_CUT, [*BLANKS, *(("[", c) for c in LETTERS if c not in "OQ")]),
+        qwen2,
         ["[A"], ["Ġ>", "Ġ[", "A"], ["[", "O"],
     ),
     "mistral": (
@@ -84,21 +42,6 @@ FAMILIES: dict[str, tuple[Callable[[], Any], list[str], list[str], list[str]]] =
 
 def tokens_of(lm: Any, ids: Sequence[int]) -> list[str]:
     return lm.tokenizer.convert_ids_to_tokens(list(ids))
-
-
-def with_tokenizer(tokenizer: Any, seed: int = 0) -> Any:
-    """A model of Llama's build with random weights, two layers and the vocabulary of a tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=False, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
-    with torch.no_grad():
-        model.lm_head.weight.mul_(20)  # far from uniform
-    return SimpleNamespace(model=model, tokenizer=tokenizer, device="cpu", id="test")
 
 
 @pytest.fixture(params=FAMILIES)
@@ -136,7 +79,7 @@ def test_a_tree_that_branches_once_reads_no_more_than_its_trunk() -> None:
 
 def test_the_bracket_is_no_identifier() -> None:
     """The identifier "[O" is two tokens and scored by both, though among fifteen letters "[" would tell it apart."""
-    lm = with_tokenizer(FAMILIES["qwen2"][0]())
+    lm = with_tokenizer(qwen2())
     place = Identifiers(lm).first(15)
     assert tokens_of(lm, place.chosen(14)) == ["[", "O"] and len(place.nodes) == 2
 
