@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankrepro import artifacts, benchmarks, lock, models
+from rankrepro import artifacts, benchmarks, downloads, lock, models
 from rankrepro.cards import Card
 from rankrepro.errors import BenchmarkError, StoreError, UnknownName
 from rankrepro.models.conversion import CONVERSIONS
@@ -51,7 +51,7 @@ def needed(cards: Mapping[str, Card], of: Iterable[str] | None = None) -> Needed
         need.papers |= set(plan.papers)
         need.benchmarks |= {b for ids in plan.benchmarks.values() for b in ids}
         need.benchmarks |= {n.benchmark for n in plan.nodes.values()}
-        need.artifacts |= {m for job in plan.jobs.values() for m in job.models}
+        need.artifacts |= downloads.needed(plan)
     for benchmark in need.benchmarks:
         need.artifacts |= set(benchmarks.get(benchmark).artifacts)
     return need

@@ -18,7 +18,8 @@ FLOORS = {
     "passes": 2, "benchmarks": 3, "models": 3, "plan": 3, "rehearsal": 3,
     "judge": 4, "cell": 4,
     "report": 5, "tracking": 5, "runner": 5, "status": 5,
-    "away": 5, "budget": 5, "clean": 5, "evaluate": 5, "inspection": 5, "outlook": 5, "scaffold": 5, "seconds": 5,
+    "away": 5, "budget": 5, "clean": 5, "downloads": 4, "evaluate": 5, "inspection": 5, "outlook": 5, "scaffold": 5,
+    "seconds": 5,
     "cli": 6, "__main__": 7,
 }  # fmt: skip
 HARNESS = sorted((ROOT / "rankrepro").rglob("*.py"))

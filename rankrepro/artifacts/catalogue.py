@@ -67,11 +67,19 @@ class Source:
         return any(p.member for p in self.packages)
 
     @property
+    def kind(self) -> str:
+        """hub, wheel, sdist, or how many parts."""
+        if self.hub:
+            return "hub"
+        return f"{len(self.packages)} parts" if self.parts else self.packages[0].kind
+
+    @property
     def title(self) -> str:
+        """What it is, to be told apart from the other sources of an artifact."""
         if self.hub:
             return f"hub {self.hub}@{self.revision[:12]}"
-        first, count = self.packages[0], len(self.packages)
-        return f"{count} parts, {first.requirement} and on" if self.parts else f"{first.kind} {first.requirement}"
+        first = self.packages[0].requirement
+        return f"{self.kind}, {first} and on" if self.parts else f"{self.kind} {first}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,8 @@ class Artifact:
     @property
     def places(self) -> tuple[Source, ...]:
         """Where to get its files, in the order in which to try."""
+        if self.source == "hub":
+            return (Source(self.size, hub=self.name, revision=self.revision),)
         if self.source not in ("wheel", "sdist"):
             return self.sources
         package = Package(self.source, self.name, self.version, self.sha256, self.size)

@@ -31,7 +31,7 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
         pair = frozenset(found.document(fact) for fact in facts)
         for fact in combined:
             pairs[texts.spelled(fact)].add(pair)
-    needed = defaultdict(set)  # query -> pairs
+    needed: dict[str, set[Any]] = defaultdict(set)  # query -> pairs
     for fact, questions in asked(folder):
         for question in questions:
             if texts.spelled(question) and texts.spelled(fact) in pairs:

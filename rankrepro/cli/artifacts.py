@@ -1,4 +1,4 @@
-"""List, fetch or verify what the project needs from outside."""
+"""List, show, fetch or verify what the project needs from outside."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ app = typer.Typer(help=__doc__, invoke_without_command=True, rich_markup_mode=No
 
 @app.callback()
 def default(context: typer.Context) -> None:
-    """List, fetch or verify what the project needs from outside. Without a command: list it."""
+    """List, show, fetch or verify what the project needs from outside. Without a command: list it."""
     if context.invoked_subcommand is None:
         list_artifacts()
 
 
 @app.command("list")
 def list_artifacts(as_json: Json = False) -> None:
-    """List size, source, state and licence."""
+    """List sources, size, what is at hand, and licence."""
     from rankrepro import artifacts
 
     cache = artifacts.cache_dir()
@@ -30,6 +30,7 @@ def list_artifacts(as_json: Json = False) -> None:
         {
             "id": a.id,
             "source": a.source,
+            "sources": [s.title for s in a.places],
             "name": a.name or a.id,
             "version": a.version or a.revision,
             "bytes": a.size,
@@ -42,12 +43,13 @@ def list_artifacts(as_json: Json = False) -> None:
         text.dump({"cache": str(cache), "artifacts": rows})
         return
     state = {True: "fetched", False: "not fetched", None: "kept by ir_datasets"}
+    catalogue = artifacts.load_catalogue()
     text.table(
-        ("artifact", "source", "download", "cache", "licence"),
+        ("artifact", "sources", "download", "cache", "licence"),
         [
             (
                 r["id"],
-                r["source"],
+                ", ".join(s.kind for s in catalogue[r["id"]].places) or r["source"],
                 text.size(r["bytes"]) if r["bytes"] else text.NONE,
                 state[r["fetched"]],
                 r["licence"],
@@ -55,7 +57,35 @@ def list_artifacts(as_json: Json = False) -> None:
             for r in rows
         ],
     )
-    print(f"\ncache: {cache}")
+    at_hand = sum(r["bytes"] for r in rows if r["fetched"])
+    print(f"\ncache: {cache}, which has {text.size(at_hand)} of these downloads")
+
+
+@app.command()
+def show(artifact: Annotated[str, typer.Argument(help="Its id.")]) -> None:
+    """Show an artifact: what it is, its files, and its sources in the order in which they are tried."""
+    from rankrepro import artifacts
+
+    entry = artifacts.find(artifacts.load_catalogue(), artifact)
+    folder = artifacts.fetched(entry, artifacts.cache_dir())
+    text.heading(entry.id)
+    text.paragraph(entry.citation, "  ")
+    print(f"  licence: {entry.licence}\n  digest: {entry.digest}\n  in the cache: {folder or 'no'}")
+    if model := entry.model:
+        print(
+            f"  model: {model.kind}, {model.parameters / 1e6:,.0f} million parameters, trained for {model.trained_for}"
+        )
+    text.heading("sources")
+    text.table(("", "size"), [(s.title, text.size(s.size)) for s in entry.places], "  ")
+    text.heading("files")
+    text.table(
+        ("", "size", "sha256"),
+        [
+            (p, text.size(c.size), c.sha256[:16]) if (c := entry.files.get(p)) else (p, text.NONE, text.NONE)
+            for p in entry.inner
+        ],
+        "  ",
+    )
 
 
 @app.command()

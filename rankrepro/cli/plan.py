@@ -24,11 +24,12 @@ def plan(
     results: Results = RESULTS,
     reports: Reports = REPORTS,
 ) -> None:
-    """Plan a run: cells, stages, minutes.
+    """Plan a run: cells, stages, minutes, downloads.
 
     Predicted, by job and by paper, with what is left to do. With --claims: on how many units each claim will rest, and
     the smallest effect they can show.
     """
+    from rankrepro import artifacts, downloads
     from rankrepro.plan import make_plan
     from rankrepro.store import Store
 
@@ -51,8 +52,10 @@ def plan(
         }
         for job in planned.jobs.values()
     ]
+    cache = artifacts.cache_dir()
     if as_json:
-        text.dump({"scale": scale, "papers": by_paper, "total": total, "jobs": jobs})
+        ahead = {a.id: a.size for a in downloads.missing(planned, cache)}
+        text.dump({"scale": scale, "papers": by_paper, "total": total, "jobs": jobs, "downloads": ahead})
         return
     lines = [(j["id"], f"{j['minutes']:.1f}", j["nodes"], j["left"], j["title"]) for j in jobs]
     text.table(("job", "minutes", "results", "left", "what"), lines)
@@ -66,6 +69,7 @@ def plan(
         f"\n{len(jobs)} jobs; minutes are those of one core, predicted; {len(planned.nodes) - total['left']} of "
         f"{len(planned.nodes)} results are in {store.folder}"
     )
+    print(downloads.summary(planned, cache))
 
 
 def _work(name: str, planned: Any, digests: set[str], left: set[str]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_several_sources(tmp_path: Path) -> None:
         ("hub: owner/toy", "hug: owner/toy", ConfigError, "source number 1: needs one of the keys wheel, sdist, parts"),
         ("revision: abc, ", "", ConfigError, "source number 1: key 'revision' is missing"),
         ("hub: owner/toy", "hub: toy", ConfigError, "key 'hub'"),
-        ("paths: {toy: .}", "paths: {tyo: .}", UnknownName, "did you mean 'toy/"),
+        ("paths: {toy: .}", "paths: {tyo: .}", UnknownName, "unknown file 'tyo'; known: toy/a.json"),
         ("      - paths: {toy: inside}\n        parts:", "      - parts:", ConfigError, "key 'paths' says where"),
         ("            member: toy/part1\n", "", ConfigError, "source number 2, part 1: key 'member' is missing"),
         ("member: toy", "mebmer: toy", UnknownName, "did you mean 'member'"),

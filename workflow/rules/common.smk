@@ -8,6 +8,7 @@ sys.path.insert(0, str(workflow.basedir))
 from rankrepro import (
     artifacts,
     benchmarks,
+    downloads,
     lock,
     rehearsal,
     status,
@@ -47,10 +48,7 @@ except RankReproError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}")
 
 BENCHMARKS = sorted({b for job in PLAN.jobs.values() for b in job.benchmarks})
-ARTIFACTS = sorted(
-    {m for job in PLAN.jobs.values() for m in job.models}
-    | {a for b in BENCHMARKS for a in benchmarks.get(b).artifacts}
-)
+ARTIFACTS = sorted(downloads.needed(PLAN))
 TURNS = resources.turns(PLAN.jobs)
 DATA_TURN = 1 + max(TURNS.values(), default=0)  # first, or long chains wait for it
 JUDGED = ["results", "units", "examples"]
@@ -75,10 +73,11 @@ def final_outputs():
 
 
 def begin_run():
-    """In the main process of a real run: one run per results folder, and a status line while it lasts."""
+    """In the main process of a real run: one run per results folder, its downloads, and a status line while it lasts."""
     try:
         with store.room(Path(RESULTS)):
             lock.hold(Path(RESULTS))
+            print(downloads.summary(PLAN, artifacts.cache_dir()), file=sys.stderr)
             STATUS.start()
     except RankReproError as error:
         raise WorkflowError(f"{type(error).__name__}: {error}")
