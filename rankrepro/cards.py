@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAPERS = ROOT / "papers"
 SCHEMAS = ROOT / "workflow" / "schemas"
 CONFIG = ROOT / "config"
+DEFAULT_SPLIT = ["train", "test"]  # everything but validation
 SECONDS = "seconds.yaml"  # beside the families' folders: measured, written by `rankrepro seconds`
 
 
@@ -55,6 +56,11 @@ class Card:
 
     def benchmarks_at(self, scale: str) -> list[str]:
         return self.data.get("benchmarks", {}).get(scale, [])
+
+    def split(self, benchmark: str) -> list[str]:
+        """The splits of a benchmark that arms answer: the card's, or those it gives this benchmark."""
+        given = self.data.get("split", DEFAULT_SPLIT)
+        return given.get(benchmark, given.get("default", DEFAULT_SPLIT)) if isinstance(given, Mapping) else given
 
     def seeds(self, arm: str, scale: str) -> list[int]:
         """The seeds an arm runs with at a scale, ascending: the order in which results list the values of a unit."""
@@ -332,6 +338,10 @@ def _check_scales(card: Card, where: str) -> None:
             _check("scale", scale, scale_names(), f"{where}: {key}")
             for benchmark in ids if key.endswith("benchmark") or key == "benchmarks" else ():
                 _check_benchmark(benchmark, f"{where}: {key}.{scale}")
+    split = card.data.get("split")
+    for benchmark in split if isinstance(split, Mapping) else ():
+        if benchmark != "default":
+            _check_benchmark(benchmark, f"{where}: split")
     for timing in card.data.get("timings", []):
         if "benchmark" in timing:
             of_card = [b for scale in scale_names() for b in card.benchmarks_at(scale)]

@@ -14,13 +14,12 @@ import numpy as np
 from rankrepro import artifacts, benchmarks
 from rankrepro.benchmarks import pinned
 from rankrepro.benchmarks.base import SPLITS, Benchmark, Truth
-from rankrepro.cards import Card, row_index
+from rankrepro.cards import DEFAULT_SPLIT, Card, row_index
 from rankrepro.cell import Retrieval
 from rankrepro.errors import BenchmarkError, ConfigError, RankReproError, RunFileError, UnknownName, first_line
 from rankrepro.judge import measures, statistics
 from rankrepro.judge.statistics import Sample
 from rankrepro.judge.values import INPUT, ORACLE
-from rankrepro.plan import DEFAULT_SPLIT
 from rankrepro.runs import read_run
 
 EXAMPLES = 3  # ids named in a warning

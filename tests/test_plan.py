@@ -358,3 +358,14 @@ def test_encoders_multiply_in_bfloat16_at_the_scales_that_say_so() -> None:
 
     assert mixed("quick") == {("all-minilm-l6-v2", True), ("smollm2-135m-instruct", False)}
     assert mixed("desk") == {("all-minilm-l6-v2", False), ("smollm2-135m-instruct", False)}
+
+
+def test_a_benchmark_may_be_answered_on_another_split(house: Path) -> None:
+    card = house / "papers" / "llm_rerankers" / "toy.yaml"
+    text = card.read_text()
+    card.write_text(text.replace("split: [train, test]", "split: {default: [train, test], vital-mini/fever: [test]}"))
+    plan = make_plan(load_cards(house / "papers"), "quick", "toy", code=Code(root=house))
+    assert {tuple(n.spec["queries"]["split"]) for n in plan.nodes.values()} == {("test",)}
+    card.write_text(text.replace("split: [train, test]", "split: {default: [train, test], vital-mini/fevr: [test]}"))
+    with pytest.raises(UnknownName, match=r"split: unknown benchmark 'vital-mini/fevr'.*vital-mini/fever"):
+        load_cards(house / "papers")

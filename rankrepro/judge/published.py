@@ -12,14 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from rankrepro import claims, sizes
-from rankrepro.cards import Card, row_index
+from rankrepro.cards import DEFAULT_SPLIT, Card, row_index
 from rankrepro.errors import ConfigError
 from rankrepro.judge import measures, pooled
 from rankrepro.judge.estimates import NotRun
 from rankrepro.judge.results import clean, judged
 from rankrepro.judge.tables import arms_of, tables_of
 from rankrepro.judge.values import Values
-from rankrepro.plan import DEFAULT_SPLIT, Node, Plan, load_scale
+from rankrepro.plan import Node, Plan, load_scale
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _plan(card: Card, cards: Mapping[str, Card], results: Mapping[str, Any]) -> 
         for row in cell["rows"]:
             plan.rows.setdefault(row, {}).setdefault(benchmark, []).append((cell["seed"], digest, ""))
             if sizes.bare(row) in owners:
-                split = cards[owners[sizes.bare(row)][0]].data.get("split", DEFAULT_SPLIT)
+                split = cards[owners[sizes.bare(row)][0]].split(benchmark)
         spec = {"benchmark": {"id": benchmark}, "queries": {"split": split}}
         plan.nodes[digest] = Node(cell["name"], digest, spec, 0.0, 0)
     return plan

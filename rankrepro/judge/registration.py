@@ -17,13 +17,13 @@ from typing import Any
 
 from rankrepro import claims, signatures
 from rankrepro.card_form import expanded
-from rankrepro.cards import ROOT, Card, qualify, row_index, stage_inputs, stage_of
+from rankrepro.cards import DEFAULT_SPLIT, ROOT, Card, qualify, row_index, stage_inputs, stage_of
 from rankrepro.claims import Claim, Term
 from rankrepro.code import METHODS
 from rankrepro.errors import RankReproError, UnknownName
 from rankrepro.files import parse_yaml
 from rankrepro.parameters import layers
-from rankrepro.plan import DEFAULT_SPLIT, load_scale
+from rankrepro.plan import load_scale
 from rankrepro.store import digest_of
 
 SOURCES = ("corpus", "benchmark")  # inputs of a stage that no stage or arm makes

@@ -20,6 +20,7 @@ from rankrepro import (
     sizes,
 )
 from rankrepro.cards import (
+    DEFAULT_SPLIT,
     Card,
     qualify,
     row_index,
@@ -39,7 +40,6 @@ from rankrepro.store import Store, digest_of
 __all__ = ["HARNESS", "Job", "Node", "Plan", "load_scale", "make_plan", "scales", "select", "stale", "write_jobs"]
 
 HARNESS = 1  # bump by hand when the harness changes what a cell computes
-DEFAULT_SPLIT = ["train", "test"]  # everything but validation
 
 
 def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
@@ -262,7 +262,7 @@ class _Planner:
         sample = self._sample(card, arm, benchmark)
         inputs = self._inputs(card, f"arms.{arm}", spec, benchmark, seed)
         queries = {
-            "split": card.data.get("split", DEFAULT_SPLIT),
+            "split": card.split(benchmark),
             "sample": sample,
             "mode": spec.get("queries", "own"),
         }
