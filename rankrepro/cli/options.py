@@ -14,7 +14,7 @@ from rankrepro.errors import ConfigError, UnknownName
 
 SCHEMA = 3  # version of results.json (workflow/schemas/results.schema.json)
 
-Scale = Annotated[str, typer.Option(help="quick, desk, paper or rehearsal.")]
+Scale = Annotated[str, typer.Option(help="quick, desk, gpu, paper or rehearsal.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Results = Annotated[Path, typer.Option(help="Folder of generated files, above the scales.", show_default="results")]
 Reports = Annotated[Path, typer.Option(help="Folder of reports, above the scales.", show_default="reports")]

@@ -118,7 +118,7 @@ def _arms(cards: Mapping[str, Card], card: Card) -> None:
     from rankrepro.outlook import units_of
     from rankrepro.plan import make_plan
 
-    scales = [s for s in ("quick", "desk", "paper") if card.benchmarks_at(s)]
+    scales = [s for s in ("quick", "desk", "gpu", "paper") if card.benchmarks_at(s)]
     sizes: dict[tuple[str, str], str] = {}
     for scale in scales:
         text.heading(f"benchmarks at {scale}: {', '.join(card.benchmarks_at(scale))}")
