@@ -165,26 +165,19 @@ def test_a_process_elsewhere_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
 
 IDENTIFIERS = """
 from rankrepro import artifacts, models
-from rankrepro.cell import Meter
-from methods.parts.language.listwise import Listwise
+from methods.parts.language.identifiers import Identifiers
 lm = models.load(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]), 1, "bfloat16")
-from transformers import AutoTokenizer
-plain = AutoTokenizer.from_pretrained(models.spec(artifacts.load_catalogue()["llama-3.1-8b-instruct"]).folder)
-listwise, text = Listwise(lm, Meter(), 8), "[A] > [B], the [MASK]\\n[C]"
+identifiers = Identifiers(lm)
 print(json.dumps([
-    [t.tokenize("[A]") for t in (plain, lm.tokenizer)],
-    lm.tokenizer.convert_ids_to_tokens(listwise.letters),
-    lm.tokenizer.convert_ids_to_tokens([*listwise.open, *listwise.between]),
-    lm.tokenizer.decode(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) == text,
+    [lm.tokenizer.convert_ids_to_tokens(place.paths[0]) for place in (identifiers.first(4), identifiers.later(4))],
+    identifiers.answer([3, 0, 2]) == lm.tokenizer("[D] > [A] > [C]", add_special_tokens=False)["input_ids"],
 ]))
 """
 
 
-def test_letters_of_listwise_prompts_are_tokens_though_llama_3_joins_them_to_the_bracket(results: Path) -> None:
-    (joined, apart), letters, marks, same = inside(results, IDENTIFIERS)
-    assert joined == ["[A", "]"] and apart == ["[", "A", "]"]
-    assert letters == list(ascii_uppercase)
-    assert marks == ["[", "]", "Ġ>", "Ġ["]
+def test_identifiers_are_read_as_llama_3_joins_them_to_the_bracket(results: Path) -> None:
+    (first, later), same = inside(results, IDENTIFIERS)
+    assert first == ["[A"] and later == ["Ġ>", "Ġ[", "A"]
     assert same
 
 

@@ -29,7 +29,6 @@ class ModelEntry:
     kind: str  # a module of rankrepro.models.kinds: causal-lm is causal_lm.py
     format: str  # gguf | safetensors | torch
     path: str = "."  # the file (gguf, torch) or folder (safetensors) inside the artifact
-    alone: str = ""  # a character that is a token of its own, whatever letter follows it
     tied: bool = False  # the output matrix is the embedding, although a GGUF has both
     stored: str = "float32"  # dtype of the converted weights
     parameters: int = 0
@@ -216,7 +215,7 @@ _PATTERNS = {
     "stored": r"float32|bfloat16",
 }
 _MODEL = {"kind": MODEL_KINDS, "format": FORMATS}
-_MODEL_KEYS = {*_MODEL, "path", "alone", "tied", "stored", "parameters", "trained_for"}
+_MODEL_KEYS = {*_MODEL, "path", "tied", "stored", "parameters", "trained_for"}
 
 
 def _artifact(row: Mapping[str, Any], where: str) -> Artifact:

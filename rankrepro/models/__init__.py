@@ -41,16 +41,15 @@ def revision(artifact: Artifact) -> str:
     """The files of a model: the artifact's digest, the path inside, the converter if one is used."""
     entry = _entry(artifact)
     converter = f"+converter{CONVERTER}" if entry.format in CONVERSIONS else ""
-    alone = f"+alone{entry.alone}" if entry.alone else ""
     tied = "+tied" if entry.tied else ""
     stored = f"+{entry.stored}" if entry.stored != "float32" else ""
-    return f"{artifact.digest}/{entry.path}{converter}{alone}{tied}{stored}"
+    return f"{artifact.digest}/{entry.path}{converter}{tied}{stored}"
 
 
 def spec(artifact: Artifact, cache: Path | None = None) -> ModelSpec:
     """What `load` needs, fetching and converting the artifact if that has not been done yet."""
     entry = _entry(artifact)
-    return ModelSpec(artifact.id, entry.kind, prepare(artifact, cache), digest(artifact), entry.alone)
+    return ModelSpec(artifact.id, entry.kind, prepare(artifact, cache), digest(artifact))
 
 
 def folder_name(artifact: Artifact) -> str:

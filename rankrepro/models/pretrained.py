@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,24 +29,10 @@ def read(auto: Any, spec: ModelSpec, device: str, dtype: str) -> tuple[Any, Any]
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(spec.folder, local_files_only=True)
-    if spec.alone:
-        _set_apart(tokenizer, spec.alone)
     # transformers would fill them with random numbers; an encoder's pooler is not used
     if missing := sorted(k for k in info["missing_keys"] if not k.startswith("pooler.")):
         raise ArtifactError(f"{spec.id}: {spec.folder} lacks the weights {', '.join(missing[:3])}")
     return model.to(device).eval(), tokenizer
-
-
-def _set_apart(tokenizer: Any, character: str) -> None:
-    """Cut a character off, with the blank before it, before the tokenizer cuts words.
-
-    Llama 3 joins "[" and a letter: "[A]" is "[A", "]". Identifiers of listwise prompts must be tokens, as elsewhere.
-    """
-    from tokenizers import Regex, pre_tokenizers
-
-    first = pre_tokenizers.Split(Regex(f" ?{re.escape(character)}"), "isolated")
-    backend = tokenizer.backend_tokenizer
-    backend.pre_tokenizer = pre_tokenizers.Sequence([first, backend.pre_tokenizer])
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ class ModelSpec:
     kind: str  # a module of rankrepro.models.kinds
     folder: Path
     digest: str
-    alone: str = ""  # a character that is a token of its own
 
 
 @dataclass(frozen=True, slots=True)
