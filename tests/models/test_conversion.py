@@ -66,5 +66,5 @@ def test_tied_makes_the_output_the_embedding_too(gguf: Path, tmp_path: Path, tie
     embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     assert embedding.dtype is getattr(torch, stored) and output.shape == (TOKENS, WIDTH)
     assert (embedding is output) is tied is model.config.tie_word_embeddings
-    assert bool((embedding == 1).all()) is not tied and output.float().std() == pytest.approx(1, abs=0.05)
+    assert bool((embedding == 1).all()) is not tied and output.float().std().item() == pytest.approx(1, abs=0.05)
     assert model.config.rope_parameters["rope_theta"] == 1e6
