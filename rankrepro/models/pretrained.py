@@ -14,8 +14,8 @@ from rankrepro.models.types import ModelSpec
 def read(auto: Any, spec: ModelSpec, device: str, dtype: str) -> tuple[Any, Any]:
     """(model in eval mode on `device`, tokenizer) of a folder. `auto`: a class of transformers.
 
-    Attention is by SDPA where transformers has it for the architecture: for all here but MPNet. Raises OSError or ValueError
-    for files that cannot be read, ArtifactError for missing weights.
+    Attention is by SDPA where transformers has it for the architecture: for all here but MPNet. Raises OSError or
+    ValueError for files that cannot be read, ArtifactError for missing weights.
     """
     with quiet():
         import torch
