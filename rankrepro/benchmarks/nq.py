@@ -42,7 +42,7 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
         split |= dict.fromkeys(tested, "test")
         corpus = set(found.documents)
     if sizes := params["sizes"]:
-        split = {q: s for s in shares | params["shares"] for q, s in _smaller(split, s, sizes[s]).items()}
+        split = {q: s for s in params["shares"] for q, s in _smaller(split, s, sizes[s]).items()}
         judged = {d for q in split for d in found.qrels[q]}
         corpus = texts.filled(judged, corpus, "nq-mini", sizes["documents"])
     found.id = benchmark_id
@@ -72,8 +72,8 @@ def pairs(folder: Path) -> Iterator[tuple[str, str]]:
 def test_questions(found: texts.Collection, folder: Path) -> set[str]:
     """Ids of the questions whose words are those of a question of DPR's development set."""
     lines = texts.member(folder, TOPICS).read_text(encoding="utf-8").splitlines()
-    known = {" ".join(texts.words(line.split("\t", 1)[0])) for line in lines}
-    return {q for q, text in found.texts.items() if " ".join(texts.words(text)) in known}
+    known = {texts.spelled(line.split("\t", 1)[0]) for line in lines}
+    return {q for q, text in found.texts.items() if texts.spelled(text) in known}
 
 
 def _smaller(split: Mapping[str, str], name: str, n: int) -> dict[str, str]:

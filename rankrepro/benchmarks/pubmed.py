@@ -1,7 +1,7 @@
 """`pubmed/mesh`: subject headings of MEDLINE to the articles that its indexers filed under them.
 
-A document is title and abstract of a record; a query is a heading. Grade 2: the heading is a major topic of the article,
-1: one of its topics.
+A document is title and abstract of a record; a query is a heading. Grade 2: the heading is a major topic of the
+article, 1: one of its topics.
 """
 
 from __future__ import annotations

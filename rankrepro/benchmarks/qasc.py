@@ -30,12 +30,12 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     for facts, combined in combinations(folder):
         pair = frozenset(found.document(fact) for fact in facts)
         for fact in combined:
-            pairs[_key(fact)].add(pair)
+            pairs[texts.spelled(fact)].add(pair)
     needed = defaultdict(set)  # query -> pairs
     for fact, questions in asked(folder):
         for question in questions:
-            if texts.words(question) and _key(fact) in pairs:
-                needed[found.query(question)] |= pairs[_key(fact)]
+            if texts.spelled(question) and texts.spelled(fact) in pairs:
+                needed[found.query(question)] |= pairs[texts.spelled(fact)]
     for query, several in needed.items():
         if len(several) == 1 and len(pair := next(iter(several))) == 2:
             for document in pair:
@@ -57,7 +57,3 @@ def asked(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """A fact, and questions that it answers."""
     for example in texts.task(folder, ASKED)["examples"]:
         yield example["input"].strip().removeprefix("Fact: "), example["target"]
-
-
-def _key(fact: str) -> str:
-    return " ".join(texts.words(fact))

