@@ -26,12 +26,12 @@ def build(benchmark_id: str, sources: Mapping[str, Path], params: Mapping[str, A
     """The benchmark. `sources`: the folder of the artifact bigbench. `params`: `shares`."""
     folder = sources["bigbench"]
     found = texts.Collection(benchmark_id)
-    pairs = defaultdict(set)  # words of the combined fact -> pairs of documents
+    pairs: dict[str, set[frozenset[str]]] = defaultdict(set)  # words of the combined fact -> pairs of documents
     for facts, combined in combinations(folder):
         pair = frozenset(found.document(fact) for fact in facts)
         for fact in combined:
             pairs[texts.spelled(fact)].add(pair)
-    needed = defaultdict(set)  # query -> pairs
+    needed: dict[str, set[frozenset[str]]] = defaultdict(set)  # query -> pairs of documents
     for fact, questions in asked(folder):
         for question in questions:
             if texts.spelled(question) and texts.spelled(fact) in pairs:

@@ -15,12 +15,10 @@ from rankrepro.errors import BenchmarkError
 def test_first_and_last(built):
     benchmark, truth, _ = built("tau2/banking")
     assert ends(benchmark) == ["fb4020c930cd", "d0e04f07886f", "24bcee2485b9", "f479b58247a1"]
-    first, last = list(benchmark.corpus.values())[0], list(benchmark.corpus.values())[-1]
+    first, *_, last = benchmark.corpus.values()
     assert first.id == "doc_bank_accounts_bank_accounts_(general)_001"
-    assert (
-        first.title == "Internal: Opening Personal Checking Accounts"
-        and last.id == "doc_savings_accounts_silver_plus_account_009"
-    )
+    assert first.title == "Internal: Opening Personal Checking Accounts"
+    assert last.id == "doc_savings_accounts_silver_plus_account_009"
     assert truth.qrels["task_001"] == {
         f"doc_credit_cards_{metal}_rewards_card_001": 1 for metal in ("gold", "silver", "bronze", "platinum")
     }
