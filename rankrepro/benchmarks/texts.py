@@ -57,6 +57,11 @@ def spelled(text: str) -> str:
     return " ".join(words(text))
 
 
+def digest(text: str) -> str:
+    """The beginning of its sha256: an id, or a place in an order that means nothing."""
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
 def kin(texts: Mapping[str, str]) -> dict[str, str]:
     """Document -> its group: those it shares a run of RUN words with, directly or through others.
 
@@ -90,7 +95,7 @@ class Collection:
     def document(self, text: str, title: str = "") -> str:
         """The id of a document, which is added unless it is there."""
         text, title = clean(text), clean(title)
-        doc_id = "d" + hashlib.sha256(spelled(f"{title} {text}").encode()).hexdigest()[:10]
+        doc_id = "d" + digest(spelled(f"{title} {text}"))
         self.documents.setdefault(doc_id, Document(doc_id, title, text))
         return doc_id
 
