@@ -55,6 +55,18 @@ def build_benchmark(benchmark: str, marker: Path) -> None:
 
 
 @app.command()
+def retire(papers: list[str], scale: Scale = "desk") -> None:
+    """Take papers off the shelf that the code no longer makes; their verdicts stay as those of an earlier run."""
+    from rankrepro.cards import ROOT, load_cards
+    from rankrepro.cli.options import card_of
+    from rankrepro.judge import earlier
+
+    cards = load_cards()
+    for key in papers:
+        earlier.retire(ROOT / "reports" / scale / key, card_of(cards, key), cards, scale)
+
+
+@app.command()
 def judge(paper: str, scale: Scale, results: Results, benchmarks: str = "all") -> None:
     """Judge a paper's cells and write results.json and units.json."""
     from rankrepro import rehearsal

@@ -14,11 +14,12 @@ from typing import Any
 
 from rankrepro.cards import Card
 from rankrepro.errors import ConfigError
-from rankrepro.judge.registration import spelt, spelt_at
+from rankrepro.judge.registration import registration, spelt, spelt_at
 from rankrepro.plan import load_scale
 
 FILE = "earlier.json"
 KEPT = ("id", "sentence", "role", "verdict", "effect", "ci", "n")  # of a claim
+UNCHANGED = "nothing that is registered; the code of its arms computes something else now"
 SHOWN = 4  # claims named behind a change, before they are counted
 LONG = 60  # characters of a value
 Run = Mapping[str, Any]
@@ -55,31 +56,63 @@ def keep(folder: Path, results: Mapping[str, Any], cards: Mapping[str, Card]) ->
         return
     (key,) = results["papers"]
     if run := superseded(then, results, cards[key], cards):
-        text = json.dumps({"paper": key, "runs": [*runs(folder), run]}, indent=1, ensure_ascii=False)
-        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+        _write(folder, key, [*runs(folder), run])
+
+
+def _write(folder: Path, key: str, told: Sequence[Run]) -> None:
+    text = json.dumps({"paper": key, "runs": told}, indent=1, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def superseded(
     then: Mapping[str, Any], now: Mapping[str, Any], card: Card, cards: Mapping[str, Card]
 ) -> dict[str, Any] | None:
-    """What is recorded of the results `then` if what was registered for them is not what is registered for `now`."""
+    """What is recorded of the results `then` if what was registered for them is not what is registered for `now`.
+
+    Nothing where the same results are judged again and come out the same.
+    """
     registered = [data.get("provenance", {}).get("registered", {}) for data in (then, now)]
     if registered[0] and registered[0] == registered[1]:
         return None
     commits, scale = (then["claims_commit"], now["claims_commit"]), now["scale"]
     before = spelt_at(commits[0], card.key, scale) if commits[0] else None
     after = spelt_at(commits[1], card.key, scale) if commits[1] else spelt(card, cards, load_scale(scale))
-    if before == after:
+    if before == after or (before and after and _same_run(then, now, card.key)):
         return None
-    page = then["papers"][card.key]
-    own = [cell["ended"] for cell in page["cells"] if cell["name"].startswith(f"{card.key}.")]
+    return recorded(then, card.key, changed(before, after) if before and after else [_unknown(*registered)])
+
+
+def _same_run(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
+    """Whether both were judged from the same results, with the same verdicts on the claims that both have."""
+    if then.get("digests") != now.get("digests"):
+        return False
+    verdicts = [{c["id"]: c["verdict"] for c in data["papers"][key]["claims"]} for data in (then, now)]
+    return all(verdicts[0][claim] == verdicts[1][claim] for claim in verdicts[0].keys() & verdicts[1].keys())
+
+
+def recorded(then: Mapping[str, Any], key: str, why: Sequence[str]) -> dict[str, Any]:
+    """What is kept of results that no longer stand. why: what was changed after them, in words."""
+    page = then["papers"][key]
+    own = [cell["ended"] for cell in page["cells"] if cell["name"].startswith(f"{key}.")]
     return {
         "ended": time.strftime("%Y-%m-%d", time.gmtime(max(own))),
         "commit": then["commit"],
-        "claims_commit": commits[0],
-        "changed": changed(before, after) if before and after else [_unknown(*registered)],
+        "claims_commit": then["claims_commit"],
+        "changed": list(why),
         "claims": [{k: c[k] for k in KEPT} for c in page["claims"] if c["role"] != "identity"],
     }
+
+
+def retire(folder: Path, card: Card, cards: Mapping[str, Card], scale: str) -> None:
+    """Take published results off the shelf that the code no longer makes: of them only the record stays."""
+    then = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    registered = registration(card, cards, load_scale(scale))
+    now = {"provenance": {"registered": dict(registered.claims)}, "claims_commit": None, "scale": scale}
+    run = superseded(then, now, card, cards) or recorded(then, card.key, [UNCHANGED])
+    _write(folder, card.key, [*runs(folder), run])
+    for file in folder.iterdir():
+        if file.name != FILE:
+            file.unlink()
 
 
 # --- what was changed ------------------------------------------------------------------------------------------------

@@ -90,7 +90,12 @@ class Published(Values):
     def truth_identity(self, benchmark: str) -> dict[str, str]:
         if self._labels is None:
             return super().truth_identity(benchmark)
-        return self.files.results["provenance"]["truth"][benchmark]
+        try:
+            return self.files.results["provenance"]["truth"][benchmark]
+        except KeyError:
+            raise ConfigError(
+                f"what is published was not run on {benchmark}, which the card names now: run the paper again"
+            ) from None
 
     def labels(self, benchmark: str, units: Iterable[str]) -> dict[str, Any]:
         return super().labels(benchmark, units) if self._labels is None else self._labels[benchmark]
