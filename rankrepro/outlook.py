@@ -29,9 +29,7 @@ ALL_WON = 0.95  # a share that has to be so large is no question any more
 
 def units_of(spec: Mapping[str, Any]) -> int:
     """Units a cell of this specification answers, told from the benchmark's card; 0 where only a build can tell."""
-    counts = benchmarks.get(spec["benchmark"]["id"]).counts
-    of_splits = sum(counts.get(split, 0) for split in spec["queries"]["split"])
-    there = of_splits or counts.get("units", counts.get("queries", 0))
+    there = benchmarks.get(spec["benchmark"]["id"]).units_of(spec["queries"]["split"])
     sample = spec["queries"]["sample"]
     return there if sample is None else min(there, sample)
 

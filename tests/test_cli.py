@@ -328,7 +328,7 @@ def test_benchmarks(ran: Project, tmp_path: Path) -> None:
 
 
 def test_stages_are_users_of_a_benchmark() -> None:
-    users = list(_users(load_cards().values(), "vital/pairs"))
+    users = list(_users(load_cards().values(), "nq/pairs"))
     assert any(re.match(r"mw_loss for its stages negatives, .*\(desk, paper\)", user) for user in users)
     assert not any(user.startswith("mw_loss (") for user in users), "its arms are on other benchmarks"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -106,9 +107,13 @@ def test_what_cannot_be_decided_is_named() -> None:
 
 def test_a_measure_of_a_whole_model_has_one_unit() -> None:
     cards = load_cards()
-    plan = make_plan(cards, "desk", ["mw_loss"])
-    slower = next(s for s in stands(cards["mw_loss"], plan, None, 0.3) if s.claim == "mw-slower")
-    assert (slower.n, slower.decidable) == (1, False) and "a single unit" in slower.note
+    data = cards["mw_loss"].data
+    steps = {"id": "steps", "sentence": "s", "measure": "StepsToBest", "expr": "m(mw_steps) - m(cl_steps)"}
+    claims = [*data["claims"], steps | {"kind": "superiority", "over": ["nq/passages"], "min_effect": 1}]
+    card = replace(cards["mw_loss"], data={**data, "claims": claims})
+    plan = make_plan(cards | {"mw_loss": card}, "desk", ["mw_loss"])
+    stand = next(s for s in stands(card, plan, None, 0.3) if s.claim == "steps")
+    assert (stand.n, stand.decidable) == (1, False) and "a single unit" in stand.note
 
 
 def test_the_plan_prints_ranges_and_names_what_cannot_be_decided(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,8 +122,8 @@ def test_the_plan_prints_ranges_and_names_what_cannot_be_decided(capsys: pytest.
     cards = load_cards()
     command._claims(cards, make_plan(cards, "desk", ["mw_loss"]), "desk", 0.3, False, ROOT / "no-reports")
     said = capsys.readouterr().out
-    assert "cannot be decided at this n: " in said and "mw_loss: mw-slower" in said.split("at this n: ")[1]
-    assert re.search(r"mw-auc +vital/fever .* 0\.\d+ to 0\.\d+", said)
+    assert "cannot be decided at this n: " in said and "mw_loss: mw-rank-noninferior" in said.split("at this n: ")[1]
+    assert re.search(r"mw-auc +nq/passages .* 0\.\d+ to 0\.\d+", said)
 
 
 def test_a_benchmark_alone_does_not_decide_a_mean() -> None:

@@ -28,6 +28,7 @@ from methods.parts.training.loop import Loss, Recipe, Task, searched, trained
 from methods.parts.training.tops import Top, states
 from methods.parts.training.weights import arrays, load
 from rankrepro.cell import MODEL, Cell, Facts, Output, Retrieval, Size
+from rankrepro.errors import ConfigError
 
 DEPTH = 100  # negatives per query in the validation AUC
 
@@ -113,15 +114,21 @@ class Data:
     negatives: np.ndarray
 
     @classmethod
-    def of(cls, cell: Cell) -> Data:
+    def of(cls, cell: Cell, hard: int) -> Data:
         benchmark, arrays = cell.benchmark, cell.inputs["lower"]
         queries = benchmark.of_split("train", "validation")
         corpus = {d: i for i, d in enumerate(benchmark.corpus)}
         place = {int(row): i for i, row in enumerate(arrays["rows"])}
         positives = [[place[corpus[d]] for d, grade in benchmark.judgments[q].items() if grade >= 1] for q in queries]
         is_train = np.array([q.split == "train" for q in queries.values()])
-        hard = np.vectorize(place.__getitem__)(cell.inputs["negatives"]["negatives"])
-        return cls(arrays, np.flatnonzero(is_train), np.flatnonzero(~is_train), positives, hard)
+        found = cell.inputs["negatives"]["negatives"]
+        if found.shape[1] < hard:
+            raise ConfigError(
+                f"{cell.name}: {hard} hard negatives per query are asked for, stage `negatives` finds "
+                f"{found.shape[1]}: lower `hard` or raise `count` in the card"
+            )
+        negatives = np.vectorize(place.__getitem__)(found[:, :hard])
+        return cls(arrays, np.flatnonzero(is_train), np.flatnonzero(~is_train), positives, negatives)
 
     def passages(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.arrays["passages"][rows], self.arrays["passage_lengths"][rows]
@@ -169,6 +176,7 @@ class Lesson:
     labels  permuted: see `batch_of`
     tau     temperature of the loss
     batch   number of queries
+    hard    hard negatives of each: the first of those that stage `negatives` found
     """
 
     top: Annotated[int, Size(work=1, rehearsal=2)]
@@ -177,6 +185,7 @@ class Lesson:
     labels: Literal["own", "permuted"]
     tau: float
     batch: Annotated[int, Size(rehearsal=8)]
+    hard: int
 
 
 class Encoding(Task):
@@ -185,7 +194,7 @@ class Encoding(Task):
     watch, higher = "RR", True
 
     def __init__(self, cell: Cell, lesson: Lesson) -> None:
-        self.lesson, self.seed, self.data = lesson, cell.seed, Data.of(cell)
+        self.lesson, self.seed, self.data = lesson, cell.seed, Data.of(cell, lesson.hard)
         self.module: Top = layers_of(cell, lesson.top, lesson.start)
         place = {int(passage): i for i, passage in enumerate(self.data.arrays["pool"])}
         self.relevant = [[place[passage] for passage in self.data.positives[r]] for r in self.data.held]
@@ -239,8 +248,11 @@ def search(
 
 
 def train(cell: Cell, *, lesson: Lesson, recipe: Recipe) -> dict[str, np.ndarray]:
-    """Stage: the top layers after training, by name, and `steps_to_best`. inputs: negatives, lower, search."""
-    task, fit = trained(cell, lambda: Encoding(cell, lesson), recipe, cell.inputs["search"])
+    """Stage: the top layers after training, by name, and `steps_to_best`.
+
+    inputs: negatives, lower, and search unless the recipe has a rate.
+    """
+    task, fit = trained(cell, lambda: Encoding(cell, lesson), recipe, cell.inputs.get("search"))
     return {**arrays(task.module), "steps_to_best": np.array([fit.best_step])}
 
 

@@ -5,7 +5,7 @@ A key with a slash is a benchmark; the other keys of a file are defaults for its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -46,6 +46,10 @@ class Entry:
     def units(self) -> int:
         """Number of queries (or other units), 0 where only a build can tell."""
         return self.counts.get("units", self.counts.get("queries", 0))
+
+    def units_of(self, split: Sequence[str]) -> int:
+        """Number of units of these splits; all where they are not counted apart."""
+        return sum(self.counts.get(s, 0) for s in split) or self.units
 
     @property
     def documents(self) -> int:

@@ -280,7 +280,7 @@ class _Planner:
             "candidates": candidates,
             "inputs": inputs,
         }
-        units = min(sample or 10**9, benchmarks.get(benchmark).units)
+        units = min(sample or 10**9, benchmarks.get(benchmark).units_of(queries["split"]))
         return self._node(f"{card.key}.{arm}", full, self._seconds(card, arm, spec, 0.01) * units)
 
     def _row(self, card: Card, name: str, benchmark: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -28,7 +29,7 @@ from methods.ranker_training.mw_loss import (
 )
 from rankrepro.benchmarks.base import Benchmark, Document, Query
 from rankrepro.cell import MODEL, Cell
-from rankrepro.errors import BenchmarkError
+from rankrepro.errors import BenchmarkError, ConfigError
 
 TAU = 0.1
 
@@ -177,7 +178,8 @@ RECIPE = Recipe(tokens=4000, every=3, keep="best")
 
 
 def lesson(**more: Any) -> Lesson:
-    return Lesson(**{"top": 1, "start": "restarted", "loss": "mw", "labels": "own", "tau": 0.05, "batch": 4, **more})
+    given = {"top": 1, "start": "restarted", "loss": "mw", "labels": "own", "tau": 0.05, "batch": 4, "hard": 2}
+    return Lesson(**{**given, **more})
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +234,26 @@ def test_the_best_layers_are_kept_and_the_step_that_gave_them(small, encoder, pr
     task = mw_loss.Encoding(c, lesson())
     load(task.module, out)
     assert task.validate()["RR"] == curve[int(out["steps_to_best"][0])]
+
+
+def test_a_batch_has_as_many_hard_negatives_as_asked_for(small, encoder, prepared):
+    """The first of those that were found; asking for more is an error."""
+    c = train_cell(small, encoder, prepared, 1e-3)
+    found = prepared["lower"]["rows"][Data.of(c, 1).negatives]
+    assert (found == prepared["negatives"]["negatives"][:, :1]).all()
+    sizes = [len(batch_of(mw_loss.Encoding(c, lesson(hard=h)).data, 0, 4, 0, False).passages) for h in (1, 2)]
+    assert sizes == [8, 12]
+    with pytest.raises(ConfigError, match=r"3 hard negatives .* finds 2"):
+        Data.of(c, 3)
+
+
+def test_a_recipe_with_a_rate_needs_no_search(small, encoder, prepared):
+    c = make_cell(benchmark=small, models={"encoder": encoder}, inputs=prepared)
+    fixed = mw_loss.train(c, lesson=lesson(), recipe=replace(RECIPE, rate=1e-3))
+    searched = mw_loss.train(train_cell(small, encoder, prepared, 1e-3), lesson=lesson(), recipe=RECIPE)
+    assert all((fixed[name] == searched[name]).all() for name in searched)
+    with pytest.raises(ConfigError, match="no learning rate"):
+        mw_loss.train(c, lesson=lesson(), recipe=RECIPE)
 
 
 def test_arms_share_batches_and_budget(small, encoder, prepared):
