@@ -280,6 +280,9 @@ SEEN: dict[str, Callable[[World], tuple[Seen, Seen]]] = {
     "baselines.query_likelihood_decoy": lambda world: scored(
         world, "baselines.query_likelihood", "baselines.query_likelihood_decoy"
     ),
+    "baselines.cross_encoder_decoy": lambda world: asked(
+        world, "baselines.cross_encoder", "baselines.cross_encoder_decoy"
+    ),
     "icr.placebo": lambda world: scored(world, "icr.full", "icr.placebo"),
     "first.placebo": students,
     "first.feedback_random": feedback,
