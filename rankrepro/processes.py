@@ -1,7 +1,7 @@
 """One process for each GPU of a job: together they train a model that one GPU cannot hold.
 
-A node whose spec says `gpus: 4` is computed by four processes of one machine, which torch's elastic agent starts and, if
-one of them fails, ends. All of them do the same work, apart from training: there each takes its share of every step
+A node whose spec says `gpus: 4` is computed by four processes of one machine, which torch's elastic agent starts and
+ends if one of them fails. All do the same work, apart from training: there each takes its share of every step
 (`methods/parts/training/sharded.py`). The main one alone writes. Where there is no GPU they are processes on the CPU.
 """
 
@@ -94,7 +94,7 @@ class SharedCell(Cell):
             self.shards = shards
 
     def save(self, part: str, tensors: Mapping[str, Any], state: Any) -> None:
-        whole = {}
+        whole: dict[str, Any] = {}
         for name, tensor in tensors.items():  # one after the other: a GPU does not hold all of them
             gathered = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
             whole |= {name: gathered.cpu()} if self.process.main else {}

@@ -41,11 +41,15 @@ def minutes(job: Job, attempt: int = 1) -> int:
 
 
 def memory_mb(job: Job, attempt: int = 1) -> int:
-    """Memory of the machine: the process, weights as downloaded and as loaded, and 4 kB a document for the index."""
+    """Memory of the machine: the process, weights as downloaded and as loaded, and 4 kB a document for the index.
+
+    On several GPUs there is a process for each.
+    """
     catalogue = artifacts.load_catalogue()
     weights = sum(catalogue[m].size for m in job.models) / 1e6
     documents = sum(benchmarks.get(b).documents for b in job.benchmarks)
-    return attempt * int(5500 + 2 * weights + documents / 250)
+    processes = max((n.spec.get("gpus", 1) for n in job.nodes), default=1)
+    return attempt * processes * int(5500 + 2 * weights + documents / 250)
 
 
 def gpus(job: Job, scale: Mapping[str, Any]) -> int:

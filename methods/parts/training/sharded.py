@@ -11,13 +11,14 @@ A job with `gpus` calls `take_over` in each of its processes; methods call `fit`
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from methods.parts.training import loop, weights
 from methods.parts.training.loop import Fit, Group, Loss, Recipe, Task
@@ -55,7 +56,9 @@ class ShardedRun(loop._Run):
         module, names = task.module, list(self.weights)
         holders = {type(m).__name__ for m in list(module.modules())[1:] if any(True for _ in m.parameters(False))}
         self.processes.state.fsdp_plugin.transformer_cls_names_to_wrap = sorted(holders)
+        self.plain = _Plain(module)
         _, self.optimiser = self.processes.prepare(module, self.optimiser)
+        self.plain.sharded()
         self.learns = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.weights = {name: tensor for name, tensor in weights.state_of(module).items() if name in names}
 
@@ -72,7 +75,7 @@ class ShardedRun(loop._Run):
                 loss = self.task.step(i)
                 if loss is None:
                     raise OutputError(
-                        f"{self.cell.name}: {self.part}: there is nothing to learn in batch {i}, and the other processes "
+                        f"{self.cell.name}: {self.part}: there is nothing to learn in batch {i}, and other processes "
                         "wait for its gradient; take `gpus` out of the card"
                     )
                 self.processes.backward(loss.value / share)  # and averaged over processes
@@ -94,14 +97,9 @@ class ShardedRun(loop._Run):
         return gather_object(list(own))
 
     def finish(self) -> Fit:
-        """The module has whole weights again, in every process."""
-        from torch.distributed.fsdp import FSDPModule
-
+        """The module is as it was, with whole weights in every process."""
         fitted = super().finish()
-        for module in self.task.module.modules():
-            if isinstance(module, FSDPModule):
-                module.set_reshard_after_forward(False, recurse=False)
-                module.unshard()
+        self.plain.again()
         self.processes.free_memory()
         return fitted
 
@@ -138,6 +136,37 @@ class _Agreed(Task):
 
     def groups(self) -> Sequence[Group]:
         return self.task.groups()
+
+
+class _Plain:
+    """What sharding changes in a module, to undo it, which torch does not offer: classes, hooks, parameters."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parts = list(module.modules())
+        self.types = [type(part) for part in self.parts]
+        self.hooks = [{k: copy.copy(v) for k, v in vars(part).items() if k.endswith("_hooks")} for part in self.parts]
+        self.names = [set(vars(part)) for part in self.parts]
+
+    def sharded(self) -> None:
+        """To be called when it is: what it has now and had not before is the sharding's."""
+        self.added = [set(vars(part)) - names for part, names in zip(self.parts, self.names, strict=True)]
+
+    def again(self) -> None:
+        from torch.distributed.fsdp import FSDPModule
+
+        whole: dict[nn.Parameter | None, nn.Parameter] = {}  # one may have several places
+        for part in self.parts:
+            if isinstance(part, FSDPModule):
+                part.reshard()
+        for part, kind, hooks, added in zip(self.parts, self.types, self.hooks, self.added, strict=True):
+            for name, parameter in part._parameters.items():
+                if parameter is not None and parameter not in whole:
+                    whole[parameter] = nn.Parameter(_whole(parameter.detach()), parameter.requires_grad)
+                part._parameters[name] = whole.get(parameter)
+            part.__class__ = kind
+            vars(part).update(hooks)
+            for name in added:
+                del vars(part)[name]
 
 
 def _whole(tensor: Tensor) -> Tensor:
