@@ -362,6 +362,8 @@ def _check_scales(card: Card, where: str) -> None:
         at = f"{where}: scales.{scale}"
         for name in settings.get("params", {}):
             _check("arm, stage or function", name, {*nodes, *functions, "all"}, f"{at}.params")
+        for name in settings.get("gpus", {}):
+            _check("arm, stage or function", name, {*nodes, *functions}, f"{at}.gpus")
         for key in ("arms", "seeds", "benchmarks"):
             for name in settings.get(key, {}):
                 _check("arm", name, card.arms, f"{at}.{key}")

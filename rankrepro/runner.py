@@ -13,13 +13,13 @@ import random
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, lock, models, parameters, rehearsal, wall
+from rankrepro import artifacts, benchmarks, lock, models, parameters, processes, rehearsal, wall
 from rankrepro.benchmarks.base import Benchmark, Query
 from rankrepro.benchmarks.base import sample as pick
 from rankrepro.cell import Cell, History, Meter, Output, given
@@ -48,20 +48,26 @@ def run_job(file: Path, cores: int, cache: Path | None = None, wall: str = "none
     """
     rehearsal.enter(file)
     job = json.loads(file.read_text())
-    threads = job["threads"] or cores
+    threads = max(1, (job["threads"] or cores) // processes.count())
     _set_environment(threads, {n["spec"]["dtype"] for n in job["nodes"]})
-    if any(resources.on_gpu(n["spec"]) for n in job["nodes"]):
-        resources.take_gpu(file.parent.parent)
-    runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir(), wall)
+    process = processes.joined()
+    if process.count == 1 and any(resources.on_gpu(n["spec"]) for n in job["nodes"]):
+        resources.take_gpus(file.parent.parent, 1)
+    runner = Runner(file.parent.parent, threads, cache or artifacts.cache_dir(), wall, process)
     started = time.time()
     with room(runner.folder):
         for i, node in enumerate(job["nodes"]):
-            report = _Progress(runner.folder, job, i)
-            runner.alone(node, report)
+            runner.alone(node, _Progress(runner.folder, job, i) if process.main else _silent)
+        if not process.main:
+            return
         _Progress.clear(runner.folder, job["id"])
         marker = {"started": round(started, 3), "ended": round(time.time(), 3), "seconds": job["seconds"]}
         marker |= runner.phases.record(runner.folder, runner.needs(job["nodes"]))
         write_whole(file.with_suffix(".done"), json.dumps(marker))
+
+
+def _silent(done: int, total: int) -> None:
+    """The progress of a process that is not the main one."""
 
 
 def _set_environment(threads: int, dtypes: Collection[str]) -> None:
@@ -106,8 +112,10 @@ class _Progress:
 class Runner:
     """Loads what nodes share (benchmarks, models) once per process and computes nodes one by one."""
 
-    def __init__(self, folder: Path, threads: int, cache: Path, wall: str = "none") -> None:
-        self.folder, self.threads, self.cache, self.wall = folder, threads, cache, wall
+    def __init__(
+        self, folder: Path, threads: int, cache: Path, wall: str = "none", process: processes.Alone = processes.ALONE
+    ) -> None:
+        self.folder, self.threads, self.cache, self.wall, self.process = folder, threads, cache, wall, process
         self.store = Store(folder / "store")
         self._benchmarks: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
@@ -116,10 +124,11 @@ class Runner:
     def alone(self, node: Mapping[str, Any], progress: Any) -> None:
         """Compute a node that no other process computes: jobs outlive a main process that is killed on its own."""
         digest = node["digest"]
-        with lock.alone(self.store.shards(digest), math.inf):
-            if not self.store.has(digest):
+        with lock.alone(self.store.shards(digest), math.inf) if self.process.main else nullcontext():
+            if not self.process.agreed(self.store.has(digest)):
                 self.compute(node, progress)
-            self.store.forget_shards(digest)
+            if self.process.main:
+                self.store.forget_shards(digest)
 
     def compute(self, node: Mapping[str, Any], progress: Any) -> None:
         spec, digest = node["spec"], node["digest"]
@@ -138,7 +147,8 @@ class Runner:
         self.phases.enter(WRITING, node["name"])
         cost = cell.meter.record() | {"started": round(started, 3), "ended": round(time.time(), 3)}
         returned = _returned(cell, result, arm=spec["kind"] == "cell")
-        self.store.put(digest, self._manifest(node), cost, **returned, history=cell.history.record())
+        if self.process.main:
+            self.store.put(digest, self._manifest(node), cost, **returned, history=cell.history.record())
 
     def _methods(self, name: str, *specs: Mapping[str, Any]) -> list[Any]:
         """The functions of `specs`, imported with what their models need; then loading begins."""
@@ -178,7 +188,7 @@ class Runner:
         queries = queries_of(benchmark, **spec["queries"])
         if not queries:
             raise BenchmarkError(f"{name}: {benchmark.id} has no query in split {spec['queries']['split']}")
-        return Cell(
+        return self.process.cell(
             name=name,
             benchmark=benchmark,
             queries={q: query.text for q, query in queries.items()},
@@ -363,7 +373,9 @@ def writable(folder: Path) -> None:
 
 if __name__ == "__main__":  # an entry point for workflow/rules
     try:
-        run_walled(Path(sys.argv[1]), int(sys.argv[2]))
+        job, cores = Path(sys.argv[1]), int(sys.argv[2])
+        if not processes.launched(job, cores):
+            run_walled(job, cores)
     except RankReproError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

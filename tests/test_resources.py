@@ -13,6 +13,7 @@ import pytest
 
 from rankrepro import signatures
 from rankrepro.cards import load_cards
+from rankrepro.errors import ConfigError
 from rankrepro.plan import Job, load_scale, make_plan, resources
 
 
@@ -37,6 +38,26 @@ def test_gpus_are_asked_for_models_and_only_at_a_scale_that_is_meant_for_them() 
     gpus = {bool(j.models): resources.gpus(j, plan.scale) for j in plan.jobs.values()}
     assert gpus == {True: 1, False: 0}
     assert {resources.gpus(j, load_scale("desk")) for j in plan.jobs.values()} == {0}
+
+
+def test_a_training_over_several_gpus_asks_for_them_in_a_job_of_its_own_and_is_no_other_result() -> None:
+    cards = load_cards()
+    plan = make_plan(cards, "paper", "first")
+    jobs = [j for j in plan.jobs.values() if resources.gpus(j, plan.scale) > 1]
+    assert jobs
+    for job in jobs:
+        assert {(n.spec["fn"] in ("first.search", "first.train"), n.spec["gpus"]) for n in job.nodes} == {(True, 4)}
+        assert all(n.spec["params"]["accumulate"] % 4 == 0 for n in job.nodes)
+        assert resources.gpus(job, plan.scale) == 4 and resources.memory_mb(job) > 4 * 5500
+    del cards["first"].data["scales"]["paper"]["gpus"]
+    assert make_plan(cards, "paper", "first").nodes.keys() == plan.nodes.keys()
+
+
+def test_several_gpus_for_what_trains_nothing_are_refused() -> None:
+    cards = load_cards()
+    cards["first"].data["scales"]["paper"]["gpus"] = {"first.rerank": 2}
+    with pytest.raises(ConfigError, match=r"first\.yaml: scales\.paper\.gpus: first\.rerank trains nothing"):
+        make_plan(cards, "paper", "first")
 
 
 def test_a_function_that_trains_a_model_of_its_own_wants_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,15 +90,16 @@ def test_a_timing_is_work_for_a_gpu_if_its_arms_are() -> None:
 
 
 TAKE = """
-import os, sys; from pathlib import Path; from rankrepro.plan.resources import take_gpu
-take_gpu(Path(sys.argv[1])); print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True); sys.stdin.read()
+import os, sys; from pathlib import Path; from rankrepro.plan.resources import take_gpus
+take_gpus(Path(sys.argv[1]), int(sys.argv[2])); print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True); sys.stdin.read()
 """
 
 
-def test_jobs_of_a_machine_with_several_gpus_take_one_each(tmp_path: Path) -> None:
-    def job() -> subprocess.Popen[str]:
+def test_jobs_of_a_machine_with_several_gpus_take_what_they_ask_for(tmp_path: Path) -> None:
+    def job(wanted: int = 1) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-c", TAKE, str(tmp_path)], env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,GPU-8f"},
+            [sys.executable, "-c", TAKE, str(tmp_path), str(wanted)],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,GPU-8f,5"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -85,21 +107,26 @@ def test_jobs_of_a_machine_with_several_gpus_take_one_each(tmp_path: Path) -> No
         assert running.stdout
         return running.stdout.readline().strip()
 
-    first, second = job(), job()
-    assert {took(first), took(second)} == {"0", "GPU-8f"}
-    third = job()
+    second = job(2)
+    assert took(second) == "0,GPU-8f"
+    first = job()
+    assert took(first) == "5"
+    third = job(2)
     assert third.stdout
     assert not select.select([third.stdout], [], [], 1.5)[0]  # waits
     second.kill()  # however a job ends, its GPU is free
     second.wait()
-    assert took(third) in ("0", "GPU-8f")
+    assert took(third) == "0,GPU-8f"
     for running in (first, third):
         running.communicate()
 
 
-def test_one_gpu_or_none_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for given in ("3", ""):
+def test_as_many_gpus_as_wanted_or_none_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, wanted in (("3", 1), ("", 1), ("3,GPU-8f", 2), ("", 2)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-        resources.take_gpu(tmp_path)
+        resources.take_gpus(tmp_path, wanted)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == given
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(ConfigError, match="wants 2 GPUs and sees 1"):
+        resources.take_gpus(tmp_path, 2)
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ FLOORS = {
     "artifacts": 2, "card_form": 2, "cards": 2, "code": 2, "signatures": 2, "parameters": 3, "claims": 2,
     "measure_names": 2, "sizes": 2, "store": 2, "runs": 2, "wall": 3, "lock": 2, "phases": 2,
     "passes": 2, "benchmarks": 3, "models": 3, "plan": 3, "rehearsal": 3,
-    "judge": 4, "cell": 4,
+    "judge": 4, "cell": 4, "processes": 4,
     "report": 5, "tracking": 5, "runner": 5, "status": 5,
     "away": 5, "budget": 5, "clean": 5, "downloads": 4, "evaluate": 5, "inspection": 5, "outlook": 5, "scaffold": 5,
     "seconds": 5,

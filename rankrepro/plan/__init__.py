@@ -29,7 +29,7 @@ from rankrepro.cards import (
     stage_of,
     where_of,
 )
-from rankrepro.code import METHODS, Code
+from rankrepro.code import METHODS, Code, Definition
 from rankrepro.errors import ConfigError, RankReproError, UnknownName
 from rankrepro.plan import leaks, packing, placebos, traps
 from rankrepro.plan.nodes import Job, Node, Plan
@@ -40,6 +40,7 @@ from rankrepro.store import Store, digest_of
 __all__ = ["HARNESS", "Job", "Node", "Plan", "load_scale", "make_plan", "scales", "select", "stale", "write_jobs"]
 
 HARNESS = 1  # bump by hand when the harness changes what a cell computes
+TRAINING = Definition("methods.parts.training.loop", "fit")  # the one loop, which alone uses several GPUs
 
 
 def select(cards: Mapping[str, Card], papers: str | list[str]) -> list[str]:
@@ -211,8 +212,20 @@ class _Planner:
             "seed": seed,
             "threads": spec.get("threads", self.scale["threads"]),
             "dtype": self.scale["dtype"],
+            **self._gpus(card, name, spec),
             **self.marks,
         }
+
+    def _gpus(self, card: Card, name: str, spec: Mapping[str, Any]) -> dict[str, int]:
+        """How many GPUs a node is computed on, where it is more than one."""
+        asked = card.at(self.name).get("gpus", {})
+        count = asked.get(name, asked.get(spec["fn"], 1)) if self.scale.get("gpu") else 1
+        if count > 1 and TRAINING not in self.code.reach(spec["fn"]):
+            raise ConfigError(
+                f"{where_of(card)}: scales.{self.name}.gpus: {spec['fn']} trains nothing by `training.loop.fit`, which "
+                f"alone uses several GPUs; take it out"
+            )
+        return {"gpus": count} if count > 1 else {}
 
     def _check_taken(self, card: Card, name: str, spec: Mapping[str, Any]) -> None:
         """The models and inputs that the function's code takes from its cell are given by the card."""

@@ -15,9 +15,12 @@ def digest(spec: Mapping[str, Any]) -> str:
 
 
 def identity(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a spec that determines its result: without where a function lies and what a benchmark is called."""
+    """The part of a spec that determines its result.
+
+    That is without where a function lies, what a benchmark is called, and on how many GPUs it is computed.
+    """
     sides = {side: identity(spec[side]) for side in ("a", "b") if side in spec}
-    rest = {k: v for k, v in spec.items() if k != "fn"}
+    rest = {k: v for k, v in spec.items() if k not in ("fn", "gpus")}
     return {**rest, **sides, "benchmark": spec["benchmark"]["digest"]}
 
 

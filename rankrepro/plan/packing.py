@@ -25,7 +25,7 @@ def packed(nodes: Collection[Node], scale: Mapping[str, Any], shortest: float) -
     groups: dict[tuple[Any, ...], Batch] = {}
     for node in nodes:
         ids = tuple(sorted(m["id"] for m in node.spec["models"].values()))
-        groups.setdefault((node.level, ids, node.spec["threads"]), []).append(node)
+        groups.setdefault((node.level, ids, *_room(node)), []).append(node)
     enough = scale["job_seconds"]
     cut = [b for key in sorted(groups) for b in _cut(groups[key], enough if key[1] else enough / 3)]
     joined = _linked(list(_lengthened(cut, scale, shortest)), scale, shortest)
@@ -52,12 +52,12 @@ def _lengthened(batches: list[Batch], scale: Mapping[str, Any], shortest: float)
     """Level by level, merge batches with less work than `shortest` seconds into others.
 
     First into others of their level, then of the next level, but never further: two jobs could come to wait for each
-    other. Batches with a thread count of their own (timings, which run alone) stay as they are.
+    other. Batches with a thread count of their own (timings, which run alone) or several GPUs stay as they are.
     """
     carried: Batch = []
     for level in dict.fromkeys(b[0].level for b in batches):
         here = [b for b in batches if b[0].level == level]
-        short = [b for b in here if work(b) < shortest and b[0].spec["threads"] == scale["threads"]]
+        short = [b for b in here if work(b) < shortest and _room(b[0]) == (scale["threads"], 1)]
         jobs = [b for b in here if b not in short]
         pool = carried
         for batch in short:
@@ -65,7 +65,7 @@ def _lengthened(batches: list[Batch], scale: Mapping[str, Any], shortest: float)
             if work(pool) >= shortest:
                 jobs.append(pool)
                 pool = []
-        hosts = [b for b in jobs if b[0].spec["threads"] == scale["threads"]]
+        hosts = [b for b in jobs if _room(b[0]) == (scale["threads"], 1)]
         host = min(hosts, key=work, default=None)
         if pool and host and work(host) + work(pool) <= max(scale["job_seconds"], 2 * shortest):
             jobs[jobs.index(host)] = pool + host
@@ -98,7 +98,7 @@ def _linked(batches: list[Batch], scale: Mapping[str, Any], shortest: float) -> 
             continue
         (j,) = awaited[i]
         first, second = joined[i], joined[j]
-        if first[0].spec["threads"] != second[0].spec["threads"] or work(first) + work(second) > longest:
+        if _room(first[0]) != _room(second[0]) or work(first) + work(second) > longest:
             continue
         if scale.get("gpu") and _models(first) != _models(second):
             continue
@@ -109,6 +109,11 @@ def _linked(batches: list[Batch], scale: Mapping[str, Any], shortest: float) -> 
                 awaited[n] = awaited[n] - {i} | {j}
             del joined[i]
     return list(joined.values())
+
+
+def _room(node: Node) -> tuple[int, int]:
+    """The threads and GPUs that a node runs on: the same for all nodes of a batch."""
+    return node.spec["threads"], node.spec.get("gpus", 1)
 
 
 def _models(batch: Batch) -> set[str]:

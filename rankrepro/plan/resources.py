@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rankrepro import artifacts, benchmarks, lock, signatures
+from rankrepro.errors import ConfigError
 from rankrepro.plan.nodes import Job
 
 LONGEST = 1440  # minutes: a common limit of partitions; a job that reaches it continues from its shards when retried
@@ -39,16 +41,20 @@ def minutes(job: Job, attempt: int = 1) -> int:
 
 
 def memory_mb(job: Job, attempt: int = 1) -> int:
-    """Memory of the machine: the process, weights as downloaded and as loaded, and 4 kB a document for the index."""
+    """Memory of the machine: the process, weights as downloaded and as loaded, and 4 kB a document for the index.
+
+    On several GPUs there is a process for each.
+    """
     catalogue = artifacts.load_catalogue()
     weights = sum(catalogue[m].size for m in job.models) / 1e6
     documents = sum(benchmarks.get(b).documents for b in job.benchmarks)
-    return attempt * int(5500 + 2 * weights + documents / 250)
+    processes = max((n.spec.get("gpus", 1) for n in job.nodes), default=1)
+    return attempt * processes * int(5500 + 2 * weights + documents / 250)
 
 
 def gpus(job: Job, scale: Mapping[str, Any]) -> int:
-    """1 for a job that a GPU makes faster, at a scale that is meant for GPUs."""
-    return int(any(on_gpu(n.spec) for n in job.nodes) and scale.get("gpu", False))
+    """At a scale that is meant for GPUs: as many as a node asks for, 1 for a job that a GPU makes faster, else none."""
+    return max(n.spec.get("gpus", int(on_gpu(n.spec))) for n in job.nodes) if scale.get("gpu", False) else 0
 
 
 def on_gpu(spec: Mapping[str, Any]) -> bool:
@@ -69,11 +75,22 @@ def visible_gpus() -> list[str]:
     return [str(i) for i in range(len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))]
 
 
-def take_gpu(folder: Path) -> None:
-    """With several GPUs, give this process one that no other job of `folder` uses, waiting until one is free.
+def take_gpus(folder: Path, count: int) -> None:
+    """Of more GPUs than `count`, give this process that many that no other job of `folder` uses, when they are free.
 
-    Call it before CUDA is initialised. Does nothing where a scheduler gave the process one GPU, or there is none.
+    Call it before CUDA is initialised. Does nothing where a scheduler gave the process `count` GPUs, or there is none.
+    Raises ConfigError if there are some, but fewer.
     """
     names = visible_gpus()
-    if len(names) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = lock.hold_one([folder / "gpus" / name for name in names]).name
+    if 0 < len(names) < count:
+        raise ConfigError(
+            f"the job wants {count} GPUs and sees {len(names)}: run it on a machine that has them, or change `gpus` in "
+            "the card"
+        )
+    if len(names) <= count:
+        return
+    taken: list[str] = []
+    with lock.alone(folder / "gpus", math.inf):  # two jobs that each hold half of what they need would wait for ever
+        while len(taken) < count:
+            taken.append(lock.hold_one([folder / "gpus" / name for name in names if name not in taken]).name)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
