@@ -351,13 +351,14 @@ def test_no_two_jobs_of_the_cards_wait_for_each_other(scale: str, shortest: floa
         assert {n.spec["threads"] for n in job.nodes} == {job.threads}
 
 
-def test_encoders_multiply_in_bfloat16_at_the_scales_that_say_so() -> None:
+def test_models_multiply_in_bfloat16_at_the_scales_that_say_so() -> None:
     def mixed(scale: str) -> set[tuple[str, bool]]:
         nodes = make_plan(load_cards(), scale, ["baselines"]).nodes.values()
         return {(m["id"], m.get("mixed", False)) for n in nodes for m in n.spec["models"].values()}
 
     assert mixed("quick") == {("all-minilm-l6-v2", True), ("smollm2-135m-instruct", False)}
-    assert mixed("desk") == {("all-minilm-l6-v2", False), ("smollm2-135m-instruct", False)}
+    encoders = {("all-minilm-l6-v2", False), ("all-mpnet-base-v2", False)}
+    assert mixed("desk") == encoders | {("smollm2-135m-instruct", True), ("qwen2.5-coder-0.5b-instruct", True)}
 
 
 def test_a_benchmark_may_be_answered_on_another_split(house: Path) -> None:
