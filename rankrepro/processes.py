@@ -23,7 +23,7 @@ from rankrepro.errors import OutputError
 from rankrepro.plan import resources
 
 T = TypeVar("T")
-SHARDED = "methods.parts.training.sharded"
+SHARDED = "methods.parts.training.sharded"  # imported by those that need it: it wants accelerate
 PATIENCE = timedelta(hours=6)  # how long one process waits for the others: longer than a validation takes
 DEATH = 1  # prctl: the signal that the kernel sends to a process whose parent has ended
 
@@ -49,29 +49,15 @@ class Together(Alone):
 
     def __init__(self) -> None:
         ctypes.CDLL(None).prctl(DEATH, signal.SIGKILL)  # when the job is killed, its GPUs are free
-        import torch
-        from accelerate import Accelerator, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
-        from accelerate.utils import DistributedType
-
-        plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2,
-            auto_wrap_policy="transformer_based_wrap",
-            cpu_ram_efficient_loading=False,  # every process has made the same module
-        )
-        on_cpu = not torch.cuda.is_available()
-        waits = InitProcessGroupKwargs(timeout=PATIENCE)
-        self.accelerator = Accelerator(cpu=on_cpu, fsdp_plugin=plugin, kwargs_handlers=[waits])
-        if on_cpu:  # accelerate shards on GPUs alone; what it calls in torch works on the CPU too
-            self.accelerator.state.distributed_type = DistributedType.FSDP
-            self.accelerator.state.fsdp_plugin = plugin
-        self.count, self.main = self.accelerator.num_processes, self.accelerator.is_main_process
-        importlib.import_module(SHARDED).take_over(self.accelerator)
+        accelerator = importlib.import_module(SHARDED).take_over(PATIENCE)
+        self.count, self.main = accelerator.num_processes, accelerator.is_main_process
 
     def agreed(self, value: T) -> T:
-        from accelerate.utils import broadcast_object_list
+        from torch.distributed import broadcast_object_list
 
-        (value,) = broadcast_object_list([value])
-        return value
+        values = [value]
+        broadcast_object_list(values)
+        return values[0]
 
     def cell(self, **given: Any) -> Cell:
         return SharedCell(**given, process=self)

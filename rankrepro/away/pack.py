@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rankrepro import artifacts, benchmarks, models
+from rankrepro import artifacts, benchmarks, models, processes
 from rankrepro.away import packages, run
 from rankrepro.cards import ROOT, Card
 from rankrepro.code import METHODS
@@ -98,6 +98,8 @@ def _modules(jobs: Sequence[Job]) -> Iterator[str]:
     yield "rankrepro.runner"
     catalogue = artifacts.load_catalogue()
     for node in (node for job in jobs for node in job.nodes):
+        if "gpus" in node.spec:
+            yield processes.SHARDED
         sides = [node.spec[s] for s in ("a", "b")] if node.spec["kind"] == "timing" else [node.spec]
         for spec in sides:
             yield METHODS.find(spec["fn"])[0]

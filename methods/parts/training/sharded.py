@@ -15,9 +15,12 @@ import copy
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
+from accelerate import Accelerator, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from methods.parts.training import loop, weights
@@ -26,19 +29,32 @@ from rankrepro.cell import Cell
 from rankrepro.errors import ConfigError, OutputError
 
 
-def take_over(accelerator: Any) -> None:
-    """From now on `loop.fit` trains over the processes of `accelerator` (accelerate.Accelerator)."""
+def take_over(patience: timedelta) -> Accelerator:
+    """From now on `loop.fit` trains over all processes of the job. patience: how long one waits for the others."""
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        cpu_ram_efficient_loading=False,  # every process has made the same module
+    )
+    on_cpu = not torch.cuda.is_available()
+    accelerator = Accelerator(
+        cpu=on_cpu, fsdp_plugin=plugin, kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)]
+    )
+    if on_cpu:  # accelerate shards on GPUs alone; what it calls in torch works on the CPU too
+        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = plugin
 
     class Run(ShardedRun):
         processes = accelerator
 
     loop._Run = Run  # type: ignore[misc]  # not a branch in `fit`: that would be a change to what one process computes
+    return accelerator
 
 
 class ShardedRun(loop._Run):
     """A training in progress, as one of several processes sees it."""
 
-    processes: Any  # accelerate.Accelerator
+    processes: Accelerator
 
     def __init__(self, cell: Cell, part: str, task: Task, recipe: Recipe) -> None:
         super().__init__(cell, part, _Agreed(task), recipe)
@@ -80,7 +96,7 @@ class ShardedRun(loop._Run):
                     )
                 self.processes.backward(loss.value / share)  # and averaged over processes
                 own.append(replace(loss, value=loss.value.detach().cpu()))
-        losses = self._gathered(own)
+        losses: list[Loss] = gather_object(own)
         if not all(loss.value.isfinite() for loss in losses):
             raise OutputError(
                 f"{self.cell.name}: {self.part}: the loss of step {self.fitted.steps} is not a finite number; "
@@ -90,11 +106,6 @@ class ShardedRun(loop._Run):
             self.processes.clip_grad_norm_(self.learns, recipe.clip)
         self.optimiser.step()
         return losses
-
-    def _gathered(self, own: Sequence[Loss]) -> list[Loss]:
-        from accelerate.utils import gather_object
-
-        return gather_object(list(own))
 
     def finish(self) -> Fit:
         """The module is as it was, with whole weights in every process."""
@@ -129,8 +140,6 @@ class _Agreed(Task):
         return self.task.step(i)
 
     def validate(self) -> Mapping[str, float]:
-        from accelerate.utils import broadcast_object_list
-
         (values,) = broadcast_object_list([{name: float(value) for name, value in self.task.validate().items()}])
         return values
 
