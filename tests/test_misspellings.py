@@ -26,7 +26,7 @@ MISSPELLINGS = {
     "a sample group": (
         "first", "each/asides/scrambled/sample", "written", "writen", "arms.joint_shuffled.sample"),
     "a benchmark that a claim is about": (
-        "icr", "claims/icr-multihop/over", "vital/climate-fever", "vital/climate-fevr", "claims.icr-multihop.over"),
+        "icr", "claims/icr-multihop/over", "qasc/facts", "qasc/fact", "claims.icr-multihop.over"),
     "the one benchmark of scale desk that a claim is about": (
         "anyloss", "claims/own-metric-wins.{}/over", "tabular/real", "tabular/reel", "claims.own-metric-wins."),
     "a measure of a table": (

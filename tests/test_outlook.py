@@ -22,8 +22,10 @@ def test_units_are_those_of_the_splits_and_the_sample() -> None:
         return units_of(plan.nodes[plan.rows[row][benchmark][0][1]].spec)
 
     assert units("baselines.bm25", "vital/fever") == 535 + 319  # train and test, not validation
-    assert units("baselines.pointwise", "vital/fever") == 100
-    assert units("baselines.rankgpt_free", "lint/rules") == 16
+    assert units("baselines.bm25", "nq/passages") == 1761  # of which the card asks the test questions alone
+    sample = load_cards()["baselines"].at("desk")["sample"]
+    assert units("baselines.pointwise", "vital/fever") == sample["llm"]["default"]
+    assert units("baselines.rankgpt_free", "lint/rules") == sample["free"]
     tabular = make_plan(load_cards(), "quick", ["anyloss"])
     assert all(units_of(node.spec) > 0 for node in tabular.nodes.values())
 
@@ -41,8 +43,12 @@ PLACEBO = {
 def of_baselines(claim: dict, scale: str = "desk", measured: dict | None = None, **more: object) -> list[Stand]:
     """One claim in the place of the baselines' own."""
     cards = load_cards()
+    scales = cards["baselines"].data["scales"]
+    sample = scales["desk"]["sample"] | {"llm": {"default": 60, "vital/fever": 100}}
+    where = scales["desk"]["benchmarks"] | {"pointwise": ["vital/fever", "vital/climate-fever"]}
     data = {
         **cards["baselines"].data,
+        "scales": scales | {"desk": scales["desk"] | {"sample": sample, "benchmarks": where}},
         "claims": [{"id": "c", "sentence": "s", "over": ["vital/fever"], **claim}, PLACEBO],
         **more,
     }
