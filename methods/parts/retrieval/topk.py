@@ -12,8 +12,8 @@ from rankrepro.cell import DECIMALS
 def best(ids: Sequence[str], scores: np.ndarray, k: int, excluded: Collection[str] = ()) -> dict[str, float]:
     """The k documents of highest score, best first, without `excluded` ones: id -> score.
 
-    ids, scores [documents]. Scores are rounded to 5 decimals, as those of every ranking are, and equal ones go by id:
-    what stands at the k-th place depends neither on float noise nor on the order of the corpus.
+    ids, scores [documents]. Scores are rounded to 5 decimals, below which products of float32 vectors are noise, and
+    equal ones go by id: what stands at the k-th place depends neither on that noise nor on the order of the corpus.
     """
     reach = min(k + len(excluded), len(ids))  # so many hold the k best, whichever of them are excluded
     if reach == 0:
