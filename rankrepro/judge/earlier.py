@@ -20,6 +20,7 @@ from rankrepro.plan import load_scale
 FILE = "earlier.json"
 KEPT = ("id", "sentence", "role", "verdict", "effect", "ci", "n")  # of a claim
 UNCHANGED = "nothing that is registered; the code of its arms computes something else now"
+SAID = ("verdict", "effect", "ci")
 SHOWN = 4  # claims named behind a change, before they are counted
 LONG = 60  # characters of a value
 Run = Mapping[str, Any]
@@ -37,9 +38,13 @@ def runs(folder: Path) -> list[Run]:
         raise ConfigError(f"{file} cannot be read ({error}): take it from Git again") from None
 
 
-def of_claim(earlier: Sequence[Run], claim: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """When an earlier run ended, and what it said of the claim."""
-    return [(run["ended"], told) for run in earlier for told in run["claims"] if told["id"] == claim]
+def of_claim(
+    earlier: Sequence[Run], claim: str, now: Mapping[str, Any] | None = None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """When an earlier run ended, and what it said of the claim, unless the next (the last: `now`) says the same."""
+    said = [(run["ended"], told) for run in earlier for told in run["claims"] if told["id"] == claim]
+    after = [told for _, told in said[1:]] + [now or {}] if said else []
+    return [one for one, then in zip(said, after, strict=True) if any(one[1][k] != then.get(k) for k in SAID)]
 
 
 def keep(folder: Path, results: Mapping[str, Any], cards: Mapping[str, Card]) -> None:

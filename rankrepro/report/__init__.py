@@ -93,7 +93,7 @@ def load(card: Card, folder: Path, scale: str) -> Paper:
     """A card with the judged files of its folder, if it has any. ConfigError names a file that cannot be used."""
     file = folder / "results.json"
     if not file.exists():
-        return Paper(card)
+        return Paper(card, earlier=earlier.runs(folder))
     results = shelf.read_json(file)
     if results.get("schema") != SCHEMA or results.get("scale") != scale or card.key not in results.get("papers", {}):
         raise ConfigError(

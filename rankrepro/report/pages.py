@@ -251,7 +251,7 @@ def words_and_tables(paper: Paper, scale: str, labels: Mapping[str, str] | None 
         "card": paper.card,
         "data": paper.results,
         "claims": claims,
-        "earlier": {c["id"]: earlier.of_claim(paper.earlier, c["id"]) for c in claims},
+        "earlier": {c["id"]: earlier.of_claim(paper.earlier, c["id"], c) for c in claims},
         "runs": paper.earlier,
         "said": verdicts,
         "tables": [(t, sheets.of_table(t, key)) for t in results["tables"] if t["rows"]],
@@ -284,7 +284,8 @@ def paper_page(paper: Paper, scale: str, labels: Mapping[str, str] | None = None
         "anchors": {c["id"]: f"claim-{text.slug(c['id'])}" for c in claims},
     }
     if paper.results is None:
-        return page | {"said": {}, "figures": {}, "sheets": []}
+        before = {c["id"]: earlier.of_claim(paper.earlier, c["id"]) for c in claims}
+        return page | {"said": {}, "figures": {}, "sheets": [], "earlier": before, "runs": paper.earlier}
     results, key = paper.page, paper.key
     page |= words_and_tables(paper, scale, labels)
     figures = drawn(paper)
