@@ -42,6 +42,7 @@ def write_judged(results: Path, verdict: str = "reproduced") -> Path:
         "seconds_a": 1.0, "seconds_b": 2.5, "cost_a": _work(), "cost_b": _work(),
     }  # fmt: skip
     page = {
+        "sizes": [],
         "tables": [table, ranked],
         "claims": [
             _claim("f1-over-bce", verdict, [["anyloss.slp_any_f1", "F1"], ["anyloss.slp_bce_f1", "F1"]], 0.12),

@@ -17,8 +17,8 @@ def test_every_baseline_from_artifacts_to_report(tmp_path: Path) -> None:
     card = yaml.safe_load(file.read_text())
     card["benchmarks"]["quick"] = ["vital-mini/fever"]
     quick = card["scales"]["quick"]
-    quick["sample"] = {"all": 40, "llm": 2, "free": 2, "scrambled": 2}
-    quick["benchmarks"] = {}
+    quick["sample"] = {**dict.fromkeys(quick["sample"], 2), "all": 40}
+    quick["benchmarks"] = {"mpnet": []}  # its weights are 400 MB
     for arm in ("embeddings", "dense", "dense_decoy"):
         quick["params"][arm] = {"max_tokens": 32}
     file.write_text(yaml.safe_dump(card, sort_keys=False))
@@ -43,7 +43,7 @@ def test_every_baseline_from_artifacts_to_report(tmp_path: Path) -> None:
     assert {f"baselines.{a}" for a in card["arms"]["pointwise"]["variants"]} < set(ranking)
     assert ranking["baselines.rankgpt"]["n"] == 2
     assert ranking["baselines.rankgpt"]["cost"]["input_tokens"] > 500
-    assert {c["verdict"] for c in data["papers"]["baselines"]["claims"]} <= {"smoke", "identity"}
+    assert {c["verdict"] for c in data["papers"]["baselines"]["claims"]} <= {"smoke", "identity", "not run"}
     assert data["totals"]["compute_s"] > 1
     assert max(r["cost"]["peak_bytes"] for r in tables["retrieval"]) < 6e9
 

@@ -33,7 +33,8 @@ def count(benchmark: Any, truth: Any) -> Copies:
     others = {d: set(ids) - {d} for ids in groups for d in ids}
     unjudged = 0
     for query, judged in truth.qrels.items():
-        known = {*judged, *benchmark.queries[query].excluded}
+        asked = benchmark.queries.get(query)  # upstream judges queries that it does not ask
+        known = {*judged, *(asked.excluded if asked else ())}
         unjudged += sum(bool(others[d] - known) for d in splits.relevant(judged) if d in others)
     return {"documents": sum(len(ids) - 1 for ids in groups), "unjudged": unjudged}
 
