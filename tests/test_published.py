@@ -18,7 +18,7 @@ from shelf_support import CARD, KEY, publish, toy_cards
 
 import rankrepro
 from rankrepro.benchmarks import MARKER
-from rankrepro.cards import Card
+from rankrepro.cards import Card, load_cards
 from rankrepro.cli import check
 from rankrepro.errors import ConfigError
 from rankrepro.files import sha256
