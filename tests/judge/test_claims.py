@@ -149,7 +149,7 @@ def test_timings():
     assert world.judge(claim, timings={"t": measured})["verdict"] == "reproduced"
     slower = measured | {"ratio": 1.5, "ci": [1.2, 1.9]}
     assert world.judge(claim, timings={"t": slower})["verdict"] == "not reproduced"
-    unsound = world.judge(claim, timings={"t": measured | {"sound": False}})
+    unsound = world.judge(claim, timings={"t": measured | {"sound": False, "fault": "an arm against itself"}})
     assert unsound["verdict"] == "inconclusive" and "against itself" in unsound["note"]
     assert world.judge(claim)["verdict"] == "not run"
 

@@ -139,6 +139,6 @@ def test_a_timing_whose_order_nobody_recorded_is_judged_by_what_it_says(tmp_path
 
 def test_a_claim_says_why_its_clock_cannot_be_trusted(tmp_path: Path) -> None:
     given = {"id": "c", "sentence": "-", "kind": "ratio", "timing": "t"}
-    unsound = {"t": timed(tmp_path, 0.9, 0.05, 1)}
+    unsound = {"t": {"a": "p.a", "b": "p.b", "benchmark": "b", **timed(tmp_path, 0.9, 0.05, 1)}}
     (found,) = judge_claims([claims.parse(given, "p")], lambda *_: ({}, {}), benchmarks=["b"], timings=unsound)
     assert found["verdict"] == "inconclusive" and "keeps something from run to run" in found["note"]

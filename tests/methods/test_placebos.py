@@ -115,9 +115,10 @@ def pairs() -> Benchmark:
 
 
 def asked(world: World, arm: str, placebo: str) -> tuple[Seen, Seen]:
-    """The texts of the queries of two cells."""
+    """The texts of the queries that two cells are both asked: a placebo may have the smaller sample."""
     both = [queries_of(pairs(), **world.spec(row)["queries"]) for row in (arm, placebo)]
-    return tuple([q.text for _, q in sorted(queries.items())] for queries in both)  # type: ignore[return-value]
+    shared = sorted(both[0].keys() & both[1].keys())
+    return tuple([queries[q].text for q in shared] for queries in both)  # type: ignore[return-value]
 
 
 def scored(world: World, arm: str, placebo: str) -> tuple[Seen, Seen]:
