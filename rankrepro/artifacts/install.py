@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from rankrepro import files
 from rankrepro.errors import DISK_FULL, ArtifactError, DiskBudgetError
 
 RESERVE = 100_000_000  # bytes that stay free: a disk filled to the last byte breaks more than this program
@@ -42,7 +43,7 @@ def install(
                 new = scratch / "new"
                 new.mkdir()
                 build(new, scratch)
-                _sync(new)
+                files.sync(Path(root, name) for root, _, names in os.walk(new) for name in [*names, "."])
                 _put(new, target, scratch, complete)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -105,21 +106,7 @@ def _put(new: Path, target: Path, scratch: Path, complete: Callable[[Path], bool
     except OSError:
         if not complete(target):
             raise
-    _sync_one(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in [*names, "."]:
-            _sync_one(Path(root, name))
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync([target.parent])
 
 
 def megabytes(size: int) -> str:

@@ -158,7 +158,6 @@ def _described(plan: Plan, jobs: Sequence[Job], taken: Sequence[metadata.Distrib
         "papers": plan.papers,
         "commit": git("rev-parse", "HEAD"),
         "versions": {name: metadata.version(name) for name in run.NEEDED},
-        "expected": [],
         "made_on": [f"{sys.version_info.major}.{sys.version_info.minor}", sys.platform, platform.machine()],
         "compiled": compiled,
         "packages": {d.name: d.version for d in taken},

@@ -244,7 +244,7 @@ def check_machine(pack: Mapping[str, Any]) -> None:
     """PackFault where Python or a package is not what the jobs need, with the remedy."""
     if sys.version_info < (3, 11, 4):
         raise PackFault(f"Python {platform.python_version()}: 3.11.4 or later is needed")
-    missing = [name for name in (*NEEDED, *pack["expected"]) if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise PackFault(f"{sys.executable} has no {', '.join(missing)}: install it, or run with a Python that has it")
     here = [f"{sys.version_info.major}.{sys.version_info.minor}", sys.platform, platform.machine()]
